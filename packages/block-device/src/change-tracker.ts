@@ -1,0 +1,25 @@
+/** Sums of one drain, over all disks of the tracker. */
+export type DrainResult = {
+  /** Events that changed sectors outside ignored ranges (W, D and N requests): zero means a quiet drain. */
+  readonly changes: number;
+  /** True where the kernel dropped events: dirty sets can no longer be trusted for any disk. */
+  readonly lost: boolean;
+};
+
+/** Receives what changed. Called many times a drain; must not allocate or throw. */
+export type ChangeSink = {
+  /** Sectors of 512 bytes, absolute on the whole disk. */
+  changed(diskIndex: number, sector: number, sectorCount: number): void;
+};
+
+/**
+ * Learns which sectors of some disks change. The law:
+ * - from `start` on, every completed write, discard and write-zeroes request of the disks appears in a later drain,
+ *   however it was issued, unless that drain or an earlier one says `lost`;
+ * - a request appears only after its data is on the device, so what is read after its drain is at least as new;
+ * - `drain` is synchronous, does not block, writes nothing and starts nothing: it runs while file systems are frozen.
+ */
+export interface ChangeTracker extends Disposable {
+  start(): void;
+  drain(sink: ChangeSink): DrainResult;
+}
