@@ -157,7 +157,7 @@ const healthErrorShape: Shape<HealthError> = object<HealthError>({
   code: text(64),
   message: text(1024),
   hint: text(1024),
-  diskId: optional(uuidText) as Shape<Uuid>,
+  diskId: optional(uuidText),
 });
 
 export type HeartbeatRequest = {
@@ -197,7 +197,7 @@ export const heartbeatReplyShape: Shape<HeartbeatReply> = object<HeartbeatReply>
       class: oneOf(...TAG_CLASSES),
       unixMs: integer(0),
     }),
-  ) as Shape<PointSummary>,
+  ),
 });
 
 /** Error codes of the protocol; the HTTP status is in the table of docs/formats/agent-protocol.md. */
