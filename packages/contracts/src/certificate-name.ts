@@ -17,7 +17,8 @@ export function certificateUri(name: CertificateName): string {
 /** Reads Node's `subjectaltname` text (`URI:osr://…, DNS:…`). Undefined unless exactly one name of ours is in it. */
 export function certificateNameOf(subjectAltName: string | undefined): CertificateName | undefined {
   const uris = (subjectAltName ?? "").split(", ").filter((part) => part.startsWith("URI:osr://"));
-  const [role, id] = (uris[0] ?? "").slice("URI:osr://".length).split("/");
+  const [role, id, ...rest] = (uris[0] ?? "").slice("URI:osr://".length).split("/");
   const known = CERTIFICATE_ROLES.find((candidate) => candidate === role);
-  return uris.length === 1 && known !== undefined && isUuid(id) ? { role: known, id } : undefined;
+  const single = uris.length === 1 && rest.length === 0;
+  return single && known !== undefined && isUuid(id) ? { role: known, id } : undefined;
 }
