@@ -1,0 +1,61 @@
+import { stringify } from "yaml";
+
+export const OUTPUT_FORMATS = ["table", "json", "yaml", "tsv"] as const;
+export type OutputFormat = (typeof OUTPUT_FORMATS)[number];
+
+/** One result, or several of a kind; the keys of the first row are the columns of a table. */
+export type Output =
+  | Readonly<Record<string, unknown>>
+  | readonly Readonly<Record<string, unknown>>[];
+
+/** `output` as text that ends with a line feed; nothing for an empty list in a table or tsv. */
+export function formatOutput(output: Output, format: OutputFormat): string {
+  switch (format) {
+    case "json":
+      return `${JSON.stringify(output, null, 2)}\n`;
+    case "yaml":
+      return stringify(output);
+    case "tsv":
+      return rowsOf(output)
+        .map((row) => `${Object.values(row).map(cell).join("\t")}\n`)
+        .join("");
+    case "table":
+      return isList(output) ? tableOf(output) : listing(output);
+  }
+}
+
+function isList(output: Output): output is readonly Readonly<Record<string, unknown>>[] {
+  return Array.isArray(output);
+}
+
+function rowsOf(output: Output): readonly Readonly<Record<string, unknown>>[] {
+  return isList(output) ? output : [output];
+}
+
+function tableOf(rows: readonly Readonly<Record<string, unknown>>[]): string {
+  const columns = Object.keys(rows[0] ?? {});
+  const cells = [columns, ...rows.map((row) => columns.map((column) => cell(row[column])))];
+  const widths = columns.map((_, index) =>
+    Math.max(...cells.map((line) => line[index]?.length ?? 0)),
+  );
+  const rule = widths.map((width) => "-".repeat(width));
+  return [cells[0], rule, ...cells.slice(1)]
+    .map((line) => (line ?? []).map((text, index) => text.padEnd(widths[index] ?? 0)).join("  "))
+    .map((line) => `${line.trimEnd()}\n`)
+    .slice(columns.length === 0 ? 2 : 0)
+    .join("");
+}
+
+function listing(fields: Readonly<Record<string, unknown>>): string {
+  const width = Math.max(0, ...Object.keys(fields).map((key) => key.length));
+  return Object.entries(fields)
+    .map(([key, value]) => `${key.padEnd(width)}  ${cell(value)}\n`)
+    .join("");
+}
+
+/** One value in one line; tabs and line feeds would break the rows of others. */
+function cell(value: unknown): string {
+  if (value === undefined || value === null) return "";
+  const text = typeof value === "string" ? value : JSON.stringify(value);
+  return text.replaceAll(/[\t\r\n]+/g, " ");
+}
