@@ -1,0 +1,127 @@
+import { request as plainRequest } from "node:http";
+import { Agent, type RequestOptions, request as secureRequest } from "node:https";
+import type { Duplex } from "node:stream";
+import { type ConnectionOptions, connect } from "node:tls";
+
+import { OsrError } from "@osr/base/errors";
+import { MINUTE_MS } from "@osr/base/units";
+
+import { HTTPS_ERRORS } from "./https-errors.ts";
+
+/** A connection on which nothing moves for this long is given up. */
+export const SOCKET_IDLE_MS = 2 * MINUTE_MS;
+
+export type ClientIdentity = { readonly certificatePem: string; readonly privateKeyPem: string };
+
+export type HttpsAgentOptions = {
+  /** CA bundle that the server's certificate must chain to; absent: the well-known authorities of Node. */
+  readonly authorityPem?: string;
+  /** Our certificate, where the server wants one. */
+  readonly identity?: ClientIdentity;
+  /** Connections at once; further requests wait for a free one. */
+  readonly socketsMax: number;
+  /** `http://[user:password@]host:port` or `https://…`: every connection is tunnelled through it with CONNECT. */
+  readonly proxyUrl?: string;
+  /** CA bundle of an `https://` proxy; absent: the well-known authorities. */
+  readonly proxyAuthorityPem?: string;
+  /** Lowest version that is accepted; our own roles speak 1.3, some clouds and their inspecting proxies only 1.2. */
+  readonly tlsVersionMin: "TLSv1.3" | "TLSv1.2";
+  readonly socketIdleMs?: number;
+};
+
+type ConnectionCallback = (error: Error | null, socket?: Duplex) => void;
+
+/**
+ * Keep-alive connections with a CA bundle, a certificate and a proxy: everything that a connection of ours may need, in
+ * one place, for our own client and for the SDKs that accept a Node agent.
+ */
+export function createHttpsAgent(options: HttpsAgentOptions): Agent {
+  return new TunnellingAgent(options);
+}
+
+class TunnellingAgent extends Agent {
+  readonly #options: HttpsAgentOptions;
+
+  constructor(options: HttpsAgentOptions) {
+    super({
+      keepAlive: true,
+      maxSockets: options.socketsMax,
+      minVersion: options.tlsVersionMin,
+      ...(options.authorityPem === undefined ? {} : { ca: options.authorityPem }),
+      ...(options.identity === undefined
+        ? {}
+        : { cert: options.identity.certificatePem, key: options.identity.privateKeyPem }),
+    });
+    this.#options = options;
+  }
+
+  override createConnection(
+    options: RequestOptions,
+    callback?: (error: Error | null, socket: Duplex) => void,
+  ): Duplex | null | undefined {
+    const { proxyUrl } = this.#options;
+    if (proxyUrl === undefined) return this.#secured(options);
+    // Node's own type says that there is always a socket; where there is an error, there is none.
+    const done = callback as ConnectionCallback | undefined;
+    openTunnel(new URL(proxyUrl), options, this.#options, (error, socket) =>
+      error === null ? done?.(null, this.#secured(options, socket)) : done?.(error),
+    );
+    return undefined;
+  }
+
+  #secured(options: RequestOptions, tunnel?: Duplex): Duplex {
+    const { socketIdleMs = SOCKET_IDLE_MS } = this.#options;
+    const over = tunnel === undefined ? {} : { socket: tunnel };
+    const socket = connect({ ...(options as ConnectionOptions), ...over });
+    socket.setTimeout(socketIdleMs, () =>
+      socket.destroy(
+        new OsrError(HTTPS_ERRORS.PEER_UNAVAILABLE, `nothing moved for ${socketIdleMs} ms`),
+      ),
+    );
+    return socket;
+  }
+}
+
+/** Asks the proxy for a stream to `target`. */
+function openTunnel(
+  proxy: URL,
+  target: RequestOptions,
+  options: HttpsAgentOptions,
+  done: ConnectionCallback,
+): void {
+  const authority = `${target.host}:${target.port}`;
+  const credentials = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
+  const isSecure = proxy.protocol === "https:";
+  const common = {
+    method: "CONNECT",
+    host: proxy.hostname.replace(/^\[|\]$/g, ""),
+    port: proxy.port === "" ? (isSecure ? 443 : 80) : proxy.port,
+    path: authority,
+    agent: false,
+    timeout: options.socketIdleMs ?? SOCKET_IDLE_MS,
+    headers: {
+      host: authority,
+      ...(proxy.username === ""
+        ? {}
+        : { "proxy-authorization": `Basic ${Buffer.from(credentials).toString("base64")}` }),
+    },
+  };
+  const ca = options.proxyAuthorityPem === undefined ? {} : { ca: options.proxyAuthorityPem };
+  const request = isSecure ? secureRequest({ ...common, ...ca }) : plainRequest(common);
+  let isAnswered = false;
+  const refuse = (message: string): void => {
+    if (isAnswered) return;
+    isAnswered = true;
+    request.destroy();
+    done(new OsrError(HTTPS_ERRORS.PEER_UNAVAILABLE, `proxy ${proxy.host}: ${message}`));
+  };
+  request.once("connect", (reply, socket) => {
+    if (reply.statusCode !== 200) return refuse(`answered ${reply.statusCode} for ${authority}`);
+    isAnswered = true;
+    socket.setTimeout(0);
+    done(null, socket);
+  });
+  request.once("timeout", () => refuse("did not answer in time"));
+  request.on("error", (error) => refuse(error.message));
+  request.end();
+}
