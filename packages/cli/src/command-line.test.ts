@@ -1,0 +1,100 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { runCommandLine } from "./command-line.ts";
+import type { Output, OutputFormat } from "./output.ts";
+import { type Actions, createProgram } from "./program.ts";
+
+type Call = { readonly action: string; readonly args: readonly unknown[] };
+
+/** Actions that write down how they were called. */
+function recorder(): { readonly actions: Actions; readonly calls: Call[] } {
+  const calls: Call[] = [];
+  const actions = new Proxy({} as Actions, {
+    get:
+      (_target, action) =>
+      (...args: unknown[]) => {
+        calls.push({ action: String(action), args: args.slice(0, -1) });
+        return Promise.resolve({ done: String(action) });
+      },
+  });
+  return { actions, calls };
+}
+
+async function run(
+  ...words: string[]
+): Promise<{ code: number; calls: Call[]; printed: unknown[] }> {
+  const { actions, calls } = recorder();
+  const printed: [Output, OutputFormat][] = [];
+  const program = createProgram(actions, "1.2.3", (output, format) =>
+    printed.push([output, format]),
+  );
+  const quiet = { writeOut: () => undefined, writeErr: () => undefined };
+  const silence = (command: typeof program): void => {
+    command.configureOutput(quiet);
+    command.commands.forEach((inner) => silence(inner));
+  };
+  silence(program);
+  const code = await runCommandLine(program, ["node", "osr", ...words]);
+  return { code, calls, printed };
+}
+
+test("words and options reach the action, and its result is printed in the chosen format", async () => {
+  const { code, calls, printed } = await run(
+    "-o",
+    "json",
+    "repository",
+    "materialise",
+    "--site",
+    "s",
+    "--point",
+    "latest",
+    "--disk",
+    "vda",
+    "--out",
+    "f",
+  );
+  assert.equal(code, 0);
+  assert.deepEqual(calls, [
+    {
+      action: "repositoryMaterialise",
+      args: [
+        { container: "osr", format: "raw", site: "s", point: "latest", disk: "vda", out: "f" },
+      ],
+    },
+  ]);
+  assert.deepEqual(printed, [[{ done: "repositoryMaterialise" }, "json"]]);
+});
+
+test("help and version succeed, and no action runs", async () => {
+  for (const words of [["--help"], ["--version"], ["repository", "points", "--help"]]) {
+    const { code, calls } = await run(...words);
+    assert.deepEqual([code, calls], [0, []], words.join(" "));
+  }
+});
+
+test("a wrong command line is exit code 2, and no action runs", async () => {
+  for (const words of [
+    ["nonsense"],
+    ["repository", "verify", "--nonsense"],
+    ["repository", "materialise", "--point", "latest"],
+    ["up", "--process-server-port", "65536"],
+    ["up", "--process-server-port", ""],
+    ["mobility-service", "enrol", "--out", "x", "--process-server", "h:1"],
+    [
+      "mobility-service",
+      "enrol",
+      "n",
+      "--out",
+      "x",
+      "--process-server",
+      "h:1",
+      "--point-interval",
+      "14",
+    ],
+    ["-o", "xml", "doctor"],
+  ]) {
+    const { code, calls } = await run(...words);
+    assert.deepEqual([code, calls], [2, []], words.join(" "));
+  }
+});

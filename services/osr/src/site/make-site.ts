@@ -1,0 +1,102 @@
+import { createHash, randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
+
+import type { UpOptions } from "@osr/cli/program";
+import { systemRandomness } from "@osr/base/platform/system-randomness";
+import { randomUuid } from "@osr/base/uuid";
+
+import { writeDurably, writeOnce } from "./durable-file.ts";
+import { roleCertificate, siteAuthority } from "./site-certificates.ts";
+import { type SiteFolder, TOKEN_ROLES, siteFolder } from "./site-folder.ts";
+import { CONTAINER, type Site, readSite } from "./site.ts";
+
+/**
+ * Makes what a site lacks: keys, tokens and ids once, certificates as they age, the configurations each time.
+ * Running it again changes nothing that data depends on.
+ */
+export async function makeSite(options: UpOptions): Promise<{ folder: SiteFolder; site: Site }> {
+  const folder = siteFolder(options.directory);
+  mkdirSync(folder.root, { recursive: true, mode: 0o700 });
+  writeOnce(folder.vaultKeyFile, 0o600, () => `${randomBytes(32).toString("hex")}\n`);
+  for (const role of TOKEN_ROLES)
+    writeOnce(folder.tokenFile(role), 0o600, () => `${randomBytes(32).toString("hex")}\n`);
+  const site = writeSiteFile(folder, options);
+  const authority = await siteAuthority(folder);
+  const id = site.siteId;
+  await roleCertificate(
+    authority,
+    folder.storageAccount,
+    { role: "storage-account", id },
+    site.host,
+  );
+  await roleCertificate(authority, folder.processServer, { role: "process-server", id }, site.host);
+  writeTokenHashes(folder);
+  writeConfigurations(folder, site);
+  return { folder, site };
+}
+
+function writeSiteFile(folder: SiteFolder, options: UpOptions): Site {
+  const addresses = {
+    host: options.host,
+    processServerPort: options.processServerPort,
+    storageAccountPort: options.storageAccountPort,
+  };
+  const ids = existsSync(folder.siteFile)
+    ? readSite(folder.root).site
+    : { vaultId: randomUuid(systemRandomness), siteId: randomUuid(systemRandomness) };
+  const site = { vaultId: ids.vaultId, siteId: ids.siteId, ...addresses };
+  writeDurably(folder.siteFile, json(site), 0o644);
+  return site;
+}
+
+function writeTokenHashes(folder: SiteFolder): void {
+  const tokens = TOKEN_ROLES.map((role) => {
+    const token = readFileSync(folder.tokenFile(role), "utf8").trim();
+    return { role, sha256: createHash("sha256").update(token).digest("hex") };
+  });
+  writeDurably(folder.storageAccount.tokensFile, json({ tokens }), 0o600);
+}
+
+function writeConfigurations(folder: SiteFolder, site: Site): void {
+  const { storageAccount, processServer } = folder;
+  const listen = (
+    role: { certificateFile: string; privateKeyFile: string },
+    port: number,
+  ): object => ({
+    host: site.host,
+    port,
+    certificate: role.certificateFile,
+    privateKey: role.privateKeyFile,
+  });
+  writeDurably(
+    storageAccount.configFile,
+    json({
+      listen: listen(storageAccount, site.storageAccountPort),
+      directory: storageAccount.data,
+      tokensFile: storageAccount.tokensFile,
+    }),
+    0o600,
+  );
+  writeDurably(
+    processServer.configFile,
+    json({
+      listen: listen(processServer, site.processServerPort),
+      authority: folder.authorityFile,
+      spoolDirectory: processServer.spool,
+      metricsPort: 0,
+      storageAccount: {
+        endpoint: `https://${site.host}:${site.storageAccountPort}`,
+        container: CONTAINER,
+        tokenFile: folder.tokenFile("ingest"),
+        authority: folder.authorityFile,
+      },
+      vaultId: site.vaultId,
+      vaultKeyFile: folder.vaultKeyFile,
+    }),
+    0o600,
+  );
+}
+
+function json(value: object): string {
+  return `${JSON.stringify(value, null, 2)}\n`;
+}
