@@ -1,0 +1,59 @@
+import { canonicalJson } from "@osr/base/canonical-json";
+import { OsrError } from "@osr/base/errors";
+import {
+  type Shape,
+  integer,
+  object,
+  oneOf,
+  optional,
+  parseJson,
+  uuidText,
+} from "@osr/base/json-shape";
+import type { Uuid } from "@osr/base/uuid";
+import { type Tag, tagShape } from "@osr/contracts/tag";
+
+import { REPOSITORY_ERRORS } from "./repository-errors.ts";
+
+/** Why a fence stands in a log: a process server claims it, hands it over, or the machine failed over. */
+export const FENCE_KINDS = ["claim", "handover", "failover"] as const;
+export type FenceKind = (typeof FENCE_KINDS)[number];
+
+export type Fence = { readonly kind: FenceKind; readonly owner: Uuid };
+
+/** What a segment says about the state of its log: docs/formats/segment.md, `meta`. */
+export type SegmentMeta = {
+  /** Last session and interval in the log up to and with this segment; 0 where there is none. */
+  readonly session: number;
+  readonly interval: number;
+  /** Highest interval that was ended; 0 where there is none. */
+  readonly intervalEnded: number;
+  /** Where the segment ends with one. */
+  readonly tag?: Tag;
+  /** Where the segment is a fence. */
+  readonly fence?: Fence;
+};
+
+const fenceShape: Shape<Fence> = object<Fence>({ kind: oneOf(...FENCE_KINDS), owner: uuidText });
+
+const segmentMetaShape: Shape<SegmentMeta> = object<SegmentMeta>({
+  session: integer(0),
+  interval: integer(0),
+  intervalEnded: integer(0),
+  tag: optional(tagShape),
+  fence: optional(fenceShape),
+});
+
+export function encodeSegmentMeta(meta: SegmentMeta): Buffer {
+  return Buffer.from(canonicalJson(meta), "utf8");
+}
+
+/** Throws INDEX_DAMAGED. */
+export function decodeSegmentMeta(bytes: Buffer): SegmentMeta {
+  try {
+    return parseJson(bytes.toString("utf8"), segmentMetaShape);
+  } catch (cause) {
+    throw new OsrError(REPOSITORY_ERRORS.INDEX_DAMAGED, "meta of the index is not valid", {
+      cause,
+    });
+  }
+}
