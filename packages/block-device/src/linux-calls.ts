@@ -1,0 +1,52 @@
+import { OsrError } from "@osr/base/errors";
+
+import { BLOCK_DEVICE_ERRORS } from "./block-device-errors.ts";
+
+/** Error numbers of Linux that are told apart here. */
+export const EBUSY = 16;
+export const EINVAL = 22;
+export const ENOTTY = 25;
+export const EOPNOTSUPP = 95;
+
+const FIFREEZE = 0xc0045877n;
+const FITHAW = 0xc0045878n;
+
+/** System calls on file systems that Node has no function for. Each returns 0 or the error number, and blocks. */
+export type LinuxCalls = {
+  /** Freezes the file system of an open file: waits for its writers, syncs it and holds new ones. */
+  freeze(fd: number): number;
+  thaw(fd: number): number;
+  /** Syncs the file system of an open file. */
+  syncFileSystem(fd: number): number;
+};
+
+let loaded: LinuxCalls | undefined;
+
+/** The calls of this process's C library. Throws FFI_UNAVAILABLE where Node was started without --experimental-ffi. */
+export function linuxCalls(): LinuxCalls {
+  loaded ??= load();
+  return loaded;
+}
+
+function load(): LinuxCalls {
+  // Not an import: without the flag the module does not exist, and nothing that imports this file would start.
+  const ffi = process.getBuiltinModule("node:ffi") as typeof import("node:ffi") | undefined;
+  if (ffi === undefined)
+    throw new OsrError(
+      BLOCK_DEVICE_ERRORS.FFI_UNAVAILABLE,
+      "node:ffi is missing: Node runs without --experimental-ffi",
+    );
+  const { functions } = ffi.dlopen(null, {
+    ioctl: { arguments: ["i32", "u64", "u64"], return: "i32" },
+    syncfs: { arguments: ["i32"], return: "i32" },
+    __errno_location: { arguments: [], return: "pointer" },
+  });
+  // The address is fixed for a thread; asking for it later could itself change what it points at.
+  const errnoAddress = functions["__errno_location"]();
+  const errorNumber = (result: number): number => (result === 0 ? 0 : ffi.getInt32(errnoAddress));
+  return {
+    freeze: (fd) => errorNumber(functions.ioctl(fd, FIFREEZE, 0n)),
+    thaw: (fd) => errorNumber(functions.ioctl(fd, FITHAW, 0n)),
+    syncFileSystem: (fd) => errorNumber(functions.syncfs(fd)),
+  };
+}

@@ -1,0 +1,159 @@
+import fs from "node:fs";
+import path from "node:path";
+
+import { assert } from "@osr/base/assert";
+import { OsrError, messageOf, systemErrorCode } from "@osr/base/errors";
+import { KIB } from "@osr/base/units";
+
+import { BLOCK_DEVICE_ERRORS } from "./block-device-errors.ts";
+import { CLEAN, type RequestSink, RingPageReader } from "./ring-page.ts";
+import { type RingStats, parseRingStats } from "./ring-stats.ts";
+import { parseRequestFormat, parseRingPageLayout } from "./trace-format.ts";
+import { mountedTracefs } from "./tracefs.ts";
+
+const EVENT = "events/block/block_rq_complete";
+const STATS_BYTES_MAX = 1024;
+const NAME = /^osr-[a-z0-9-]{1,48}$/;
+
+export type TraceInstanceOptions = {
+  /** `osr-…`: an instance of that name that a dead process left is removed. */
+  readonly name: string;
+  /** Memory of the kernel for each CPU; one event takes about 56 bytes of it. */
+  readonly ringBytesPerCpu: number;
+  /** In the kernel's filter language; empty for every request of the machine. */
+  readonly filter: string;
+};
+
+/**
+ * A private instance of tracefs that records completed block requests from its making to its disposal. The kernel makes a
+ * folder and a ring for every CPU that the machine can ever have, so CPUs that come online later are read as well.
+ */
+export class TraceInstance implements Disposable {
+  readonly #folder: string;
+  readonly #reader: RingPageReader;
+  readonly #pipes: readonly number[];
+  readonly #statsFiles: readonly number[];
+  readonly #statsText = new Uint8Array(STATS_BYTES_MAX);
+  readonly #stats: RingStats = { lost: 0, read: 0 };
+  #lostBefore = 0;
+  #closed = false;
+
+  /** Throws TRACEFS_UNAVAILABLE, TRACE_FORMAT_UNKNOWN, or TRACKER_BUSY where a living process uses that name. */
+  constructor(options: TraceInstanceOptions) {
+    assert(NAME.test(options.name), `not a name for a trace instance: ${options.name}`);
+    this.#folder = path.join(mountedTracefs(), "instances", options.name);
+    removeInstance(this.#folder);
+    const opened: number[] = [];
+    const open = (file: string, flags: number): number => {
+      const fd = fs.openSync(path.join(this.#folder, file), fs.constants.O_RDONLY | flags);
+      opened.push(fd);
+      return fd;
+    };
+    try {
+      fs.mkdirSync(this.#folder);
+      this.#reader = this.#configure(options);
+      const cpus = fs.readdirSync(path.join(this.#folder, "per_cpu"));
+      this.#pipes = cpus.map((cpu) =>
+        open(`per_cpu/${cpu}/trace_pipe_raw`, fs.constants.O_NONBLOCK),
+      );
+      this.#statsFiles = cpus.map((cpu) => open(`per_cpu/${cpu}/stats`, 0));
+      this.#set(`${EVENT}/enable`, "1");
+    } catch (cause) {
+      for (const fd of opened) fs.closeSync(fd);
+      removeInstance(this.#folder);
+      throw cause instanceof OsrError ? cause : unavailable(this.#folder, cause);
+    }
+  }
+
+  /**
+   * Hands all requests that completed before this call, and maybe some newer ones, to `sink`. Returns true where events
+   * were lost since the drain before. Synchronous; touches no disk.
+   */
+  drain(sink: RequestSink): boolean {
+    assert(!this.#closed, "the trace instance is closed");
+    let lost = false;
+    for (const fd of this.#pipes)
+      while (this.#readPage(fd)) if (this.#reader.read(sink) !== CLEAN) lost = true;
+    // After the pages: whatever was lost before this drain began is in the counters by now.
+    const lostNow = this.#lostSum();
+    if (lostNow !== this.#lostBefore) lost = true;
+    this.#lostBefore = lostNow;
+    return lost;
+  }
+
+  /** Events read so far, per CPU: the kernel's own count, which grows by what any reader takes. */
+  readEventCounts(): readonly number[] {
+    return this.#statsFiles.map((fd) => {
+      this.#readStats(fd);
+      return this.#stats.read;
+    });
+  }
+
+  #lostSum(): number {
+    let sum = 0;
+    for (const fd of this.#statsFiles) {
+      this.#readStats(fd);
+      sum += this.#stats.lost;
+    }
+    return sum;
+  }
+
+  #readStats(fd: number): void {
+    const bytes = fs.readSync(fd, this.#statsText, 0, STATS_BYTES_MAX, 0);
+    assert(parseRingStats(this.#statsText, bytes, this.#stats), "the ring has all its counters");
+  }
+
+  /** The kernel answers EAGAIN where a ring is empty. */
+  #readPage(fd: number): boolean {
+    const { page } = this.#reader;
+    try {
+      return fs.readSync(fd, page, 0, page.length, null) > 0;
+    } catch (error) {
+      if (systemErrorCode(error) === "EAGAIN") return false;
+      throw error;
+    }
+  }
+
+  #configure(options: TraceInstanceOptions): RingPageReader {
+    // One clock for all CPUs, so that a person who looks at the instance sees events in order.
+    this.#set("trace_clock", "mono");
+    this.#set("buffer_size_kb", String(Math.ceil(options.ringBytesPerCpu / KIB)));
+    if (options.filter !== "") this.#set(`${EVENT}/filter`, options.filter);
+    const read = (file: string): string =>
+      fs.readFileSync(path.join(path.dirname(this.#folder), "..", file), "utf8");
+    const layout = parseRingPageLayout(read("events/header_page"));
+    return new RingPageReader(layout, parseRequestFormat(read(`${EVENT}/format`)));
+  }
+
+  #set(file: string, value: string): void {
+    fs.writeFileSync(path.join(this.#folder, file), value);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const fd of [...this.#pipes, ...this.#statsFiles]) fs.closeSync(fd);
+    removeInstance(this.#folder);
+  }
+}
+
+/** The kernel refuses to remove an instance whose files are open: then its process lives. */
+function removeInstance(folder: string): void {
+  try {
+    fs.rmdirSync(folder);
+  } catch (cause) {
+    const code = systemErrorCode(cause);
+    if (code === "ENOENT") return;
+    if (code !== "EBUSY") throw unavailable(folder, cause);
+    const message = `${folder} is in use`;
+    throw new OsrError(BLOCK_DEVICE_ERRORS.TRACKER_BUSY, message, { cause });
+  }
+}
+
+function unavailable(folder: string, cause: unknown): OsrError {
+  return new OsrError(
+    BLOCK_DEVICE_ERRORS.TRACEFS_UNAVAILABLE,
+    `${folder} cannot be used: ${messageOf(cause)}`,
+    { cause },
+  );
+}

@@ -1,0 +1,167 @@
+import { assert, must } from "@osr/base/assert";
+
+import type { ChangeSink, ChangeTracker, DrainResult } from "./change-tracker.ts";
+import { DISCARD, READ, type RequestKind, type RequestSink } from "./ring-page.ts";
+import { TraceInstance } from "./trace-instance.ts";
+
+/** The kernel takes filters of less than a page; with more disks than fit, all requests of the machine are looked at. */
+const FILTER_CHARS_MAX = 4000;
+
+export type SectorRange = { readonly sector: number; readonly count: number };
+
+/** A disk whose changes are tracked; its place in the list is its disk index. */
+export type TrackedDisk = {
+  /** Devices of its events, see `eventDeviceOf` and `learnEventDevices`. Several where it has several paths. */
+  readonly eventDevices: readonly number[];
+  readonly sectorCount: number;
+  /** Requests wholly within one of these (swap) are no changes. */
+  readonly ignoredRanges: readonly SectorRange[];
+};
+
+export type TracefsTrackerOptions = {
+  /** Name of the trace instance: `osr-…`. One tracker at a time may have it. */
+  readonly name: string;
+  readonly ringBytesPerCpu: number;
+  readonly disks: readonly TrackedDisk[];
+};
+
+/** Sectors of the requests seen since start, for comparison with `/sys/class/block/<disk>/stat`. Ignored ones count. */
+export type TracedSectors = {
+  /** Writes and write-zeroes: the kernel counts both as sectors written. */
+  readonly written: number;
+  readonly discarded: number;
+};
+
+/** Device number of a disk in trace events, as the kernel's dev_t. */
+export function eventDeviceOf(disk: { readonly major: number; readonly minor: number }): number {
+  return disk.major * 2 ** 20 + disk.minor;
+}
+
+/**
+ * Tracks changes by the trace event `block_rq_complete` in a private instance of tracefs: no native code, no kernel module.
+ * The event of a request comes after its data is on the device, so reading after a drain gives data at least as new
+ * (`block_bio_queue` would come before). `lost` is exact: it is true for a drain if events were lost since the one before.
+ *
+ * Where a device takes several ranges in one discard (NVMe, `queue/max_discard_segments` above 1), the kernel traces the
+ * first range with the length of all: some discarded blocks, which no file system uses any more, stay unmarked.
+ */
+export class TracefsTracker implements ChangeTracker {
+  readonly #options: TracefsTrackerOptions;
+  readonly #requests: RequestCounter;
+  #instance: TraceInstance | undefined;
+
+  constructor(options: TracefsTrackerOptions) {
+    this.#options = options;
+    this.#requests = new RequestCounter(options.disks);
+  }
+
+  /** Throws TRACEFS_UNAVAILABLE, TRACE_FORMAT_UNKNOWN, TRACKER_BUSY. */
+  start(): void {
+    assert(this.#instance === undefined, "the tracker was started already");
+    const { name, ringBytesPerCpu, disks } = this.#options;
+    this.#instance = new TraceInstance({ name, ringBytesPerCpu, filter: filterOf(disks) });
+  }
+
+  drain(sink: ChangeSink): DrainResult {
+    this.#requests.begin(sink);
+    const lost = this.#started().drain(this.#requests);
+    return { changes: this.#requests.changes, lost };
+  }
+
+  /**
+   * Replaces the ranges of a disk whose requests are no changes. Whoever removes a range (swapoff) must take all of it for
+   * changed: what was written there since, and before this call, was ignored.
+   */
+  setIgnoredRanges(diskIndex: number, ranges: readonly SectorRange[]): void {
+    this.#requests.setIgnoredRanges(diskIndex, ranges);
+  }
+
+  tracedSectors(diskIndex: number): TracedSectors {
+    return this.#requests.tracedSectors(diskIndex);
+  }
+
+  /** Changes beyond the disk's end, or at no place (SCSI pass-through): they are counted, so not quiet, but not handed on. */
+  get unplacedChanges(): number {
+    return this.#requests.unplacedChanges;
+  }
+
+  /** Events that the kernel says were read, per CPU, since start. */
+  readEventCounts(): readonly number[] {
+    return this.#started().readEventCounts();
+  }
+
+  #started(): TraceInstance {
+    return must(this.#instance, "the tracker was not started");
+  }
+
+  [Symbol.dispose](): void {
+    this.#instance?.[Symbol.dispose]();
+  }
+}
+
+/** Sorts requests by disk, counts them and hands changes on. Lives across drains so that none of them allocates. */
+class RequestCounter implements RequestSink {
+  changes = 0;
+  unplacedChanges = 0;
+  readonly #indexOfDevice = new Map<number, number>();
+  readonly #sectorCounts: Float64Array;
+  readonly #written: Float64Array;
+  readonly #discarded: Float64Array;
+  readonly #ignored: (readonly SectorRange[])[];
+  #sink: ChangeSink | undefined;
+
+  constructor(disks: readonly TrackedDisk[]) {
+    this.#sectorCounts = Float64Array.from(disks, (disk) => disk.sectorCount);
+    this.#written = new Float64Array(disks.length);
+    this.#discarded = new Float64Array(disks.length);
+    this.#ignored = disks.map((disk) => disk.ignoredRanges);
+    for (const [index, disk] of disks.entries()) {
+      for (const device of disk.eventDevices) {
+        assert(!this.#indexOfDevice.has(device), "no two disks have the same event device");
+        this.#indexOfDevice.set(device, index);
+      }
+    }
+  }
+
+  begin(sink: ChangeSink): void {
+    this.#sink = sink;
+    this.changes = 0;
+  }
+
+  request(eventDevice: number, kind: RequestKind, sector: number, sectorCount: number): void {
+    if (kind === READ) return;
+    const index = this.#indexOfDevice.get(eventDevice);
+    if (index === undefined) return;
+    const counts = kind === DISCARD ? this.#discarded : this.#written;
+    counts[index] = (counts[index] ?? 0) + sectorCount;
+    const sectorsLeft = (this.#sectorCounts[index] ?? 0) - sector;
+    if (sectorsLeft > 0 && this.#isIgnored(index, sector, sectorCount)) return;
+    this.changes += 1;
+    if (sectorsLeft > 0) this.#sink?.changed(index, sector, Math.min(sectorCount, sectorsLeft));
+    else this.unplacedChanges += 1;
+  }
+
+  #isIgnored(index: number, sector: number, sectorCount: number): boolean {
+    for (const range of this.#ignored[index] ?? []) {
+      if (sector >= range.sector && sector + sectorCount <= range.sector + range.count) return true;
+    }
+    return false;
+  }
+
+  setIgnoredRanges(index: number, ranges: readonly SectorRange[]): void {
+    assert(index < this.#ignored.length, "no such disk");
+    this.#ignored[index] = ranges;
+  }
+
+  tracedSectors(index: number): TracedSectors {
+    return { written: this.#written[index] ?? 0, discarded: this.#discarded[index] ?? 0 };
+  }
+}
+
+/** Leaves out what needs no drain: other disks, flushes and reads. */
+function filterOf(disks: readonly TrackedDisk[]): string {
+  const changes = 'nr_sector > 0 && rwbs !~ "R*"';
+  const devices = disks.flatMap((disk) => disk.eventDevices).map((device) => `dev == ${device}`);
+  const filter = `(${devices.join(" || ")}) && ${changes}`;
+  return devices.length > 0 && filter.length <= FILTER_CHARS_MAX ? filter : changes;
+}
