@@ -1,9 +1,16 @@
-import { defineErrors } from "@osr/base/errors";
+import { OsrError, defineErrors } from "@osr/base/errors";
 
 /** Objects in the storage account are at most this long. */
 export const OBJECT_BYTES_MAX = 256 * 1024 * 1024;
-/** Names: segments of `[A-Za-z0-9._-]`, joined by `/`, none of them `.` or `..`; at most this many characters. */
+/**
+ * Names: segments of `[A-Za-z0-9._-]`, joined by `/`, none of them `.` or `..`; at most this many characters. No name
+ * may go on with a slash where another one ends: a provider may refuse that as OBJECT_NAME_INVALID.
+ */
 export const OBJECT_NAME_CHARS_MAX = 512;
+/** Characters of one segment of a name. */
+export const NAME_SEGMENT_CHARS_MAX = 255;
+/** An `oid` is `[A-Za-z0-9-]`, at most this many characters. */
+export const OID_CHARS_MAX = 64;
 /** Objects in one page of a list. */
 export const LIST_PAGE_MAX = 5000;
 
@@ -37,8 +44,10 @@ export type ListPage = {
  *   OBJECT_RANGE.
  * - what was created is seen by every later call of anybody.
  * - `delete` of what does not exist is success.
- * - OBJECT_NOT_FOUND, OBJECT_EXISTS, STORE_FORBIDDEN are permanent; STORE_UNAVAILABLE (network, 429, 500, 503, time
- *   limit) and STORE_FULL are retryable.
+ * - OBJECT_NOT_FOUND, OBJECT_EXISTS, STORE_FORBIDDEN, STORE_MISSING are permanent; STORE_UNAVAILABLE (network, 429,
+ *   500, 503, time limit) and STORE_FULL are retryable.
+ * - a body that is not as long as it says creates nothing; the error is the body's own or OBJECT_BODY_INVALID.
+ * - a list may leave out `oid`; `head` never does where one was given.
  * - every call may be aborted; then it rejects with the signal's reason.
  */
 export interface ObjectStore {
@@ -85,7 +94,54 @@ export const STORE_ERRORS = defineErrors({
     hint: "Check the network, the proxy and the health of the storage account; it is tried again.",
   },
   STORE_FULL: { retryable: true, hint: "Add space to the storage account." },
+  STORE_MISSING: {
+    retryable: false,
+    hint: "Check the endpoint, the container or the directory of the storage account; it must exist before it is used.",
+  },
+  OBJECT_BODY_INVALID: {
+    retryable: false,
+    hint: "The source of the object changed while it was sent; check the disk of the process server.",
+  },
+  OBJECT_DAMAGED: {
+    retryable: false,
+    hint: "The storage account's disk lost data; run `osr repository verify` and check the disk.",
+  },
 });
+
+const NAME = /^[A-Za-z0-9._-]+(?:\/[A-Za-z0-9._-]+)*$/;
+const OID = /^[A-Za-z0-9-]+$/;
+
+/** Throws OBJECT_NAME_INVALID unless `name` is a name as this port allows it. */
+export function checkObjectName(name: string): void {
+  const isValid =
+    name.length <= OBJECT_NAME_CHARS_MAX &&
+    NAME.test(name) &&
+    name
+      .split("/")
+      .every((part) => part !== "." && part !== ".." && part.length <= NAME_SEGMENT_CHARS_MAX);
+  if (!isValid)
+    throw new OsrError(STORE_ERRORS.OBJECT_NAME_INVALID, `${quoted(name)} is not an object's name`);
+}
+
+/** Throws OBJECT_NAME_INVALID unless names may start with `prefix`; the empty one is every name's. */
+export function checkObjectPrefix(prefix: string): void {
+  const cut = prefix.lastIndexOf("/");
+  if (cut !== -1) checkObjectName(prefix.slice(0, cut));
+  const rest = prefix.slice(cut + 1);
+  // `.` and `..` may begin a segment, though they may not be one.
+  if (rest !== "") checkObjectName(rest.length < NAME_SEGMENT_CHARS_MAX ? `${rest}0` : rest);
+}
+
+/** Throws OBJECT_NAME_INVALID unless `oid` is one. */
+export function checkOid(oid: string): void {
+  if (oid.length > OID_CHARS_MAX || !OID.test(oid))
+    throw new OsrError(STORE_ERRORS.OBJECT_NAME_INVALID, `${quoted(oid)} is not an oid`);
+}
+
+/** Outside text in a message: cut, and without control characters. */
+function quoted(text: string): string {
+  return JSON.stringify(text.slice(0, 80));
+}
 
 /** A body that is already in memory. */
 export function bodyOf(bytes: Uint8Array): ObjectBody {

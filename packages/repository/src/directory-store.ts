@@ -1,0 +1,288 @@
+import { type FileHandle, link, open, readdir, rm, stat, statfs, unlink } from "node:fs/promises";
+import { dirname, join } from "node:path";
+
+import { assert } from "@osr/base/assert";
+import { OsrError, systemErrorCode } from "@osr/base/errors";
+import type { Randomness } from "@osr/base/randomness";
+import { MIB } from "@osr/base/units";
+
+import { writeObject } from "./directory-store-body.ts";
+import { makeDirectory, onDisk, readFully, syncDirectory } from "./directory-store-disk.ts";
+import { DirectoryDurability } from "./directory-store-durability.ts";
+import { namesBelow } from "./directory-store-list.ts";
+import { TRAILER_BYTES, decodeTrailer } from "./directory-store-trailer.ts";
+import {
+  type CreateOptions,
+  LIST_PAGE_MAX,
+  type ListOptions,
+  type ListPage,
+  OBJECT_BYTES_MAX,
+  type ObjectBody,
+  type ObjectHead,
+  type ObjectStore,
+  STORE_ERRORS,
+  checkObjectName,
+  checkObjectPrefix,
+  checkOid,
+} from "./object-store.ts";
+
+/** Space that is never used, in bytes, so that the file system does not come to a standstill. */
+export const FREE_BYTES_MIN = 64 * MIB;
+/** Files that one list call looks at at once. */
+const STATS_AT_ONCE = 64;
+
+export type DirectoryStoreOptions =
+  /** For the storage account alone: the directory is made where it is missing, and leftovers of crashes are swept. */
+  | {
+      readonly access: "write";
+      readonly randomness: Randomness;
+      readonly freeBytesMin?: number;
+    }
+  /** For offline tools: nothing is ever changed; the directory must exist (STORE_MISSING). */
+  | { readonly access: "read" };
+
+export type StoredHead = ObjectHead & {
+  /** When the object was created. */
+  readonly createdUnixMs: number;
+};
+
+/** An object that is being read. Dispose it. */
+export type OpenObject = AsyncDisposable & {
+  readonly head: StoredHead;
+  /** Fills `target` from `offset`, or throws OBJECT_RANGE. */
+  read(offset: number, target: Uint8Array): Promise<void>;
+};
+
+/** Opens the storage account's directory. Two processes may have it open, but only one should write. */
+export async function openDirectoryStore(
+  directory: string,
+  options: DirectoryStoreOptions,
+): Promise<DirectoryStore> {
+  const objects = join(directory, "objects");
+  const creating = join(directory, "creating");
+  if (options.access === "write") {
+    await onDisk(makeDirectory(objects));
+    await onDisk(makeDirectory(creating));
+    for (const name of await onDisk(readdir(creating))) await onDisk(rm(join(creating, name)));
+  } else {
+    await onDisk(stat(objects), STORE_ERRORS.STORE_MISSING);
+  }
+  return new DirectoryStore(objects, creating, options);
+}
+
+/**
+ * Objects in a directory, durably. `<directory>/objects/<name>` is an object, `<directory>/creating/<random>` one that is
+ * being created.
+ *
+ * Order of a create: write the temporary file, fsync it, link(2) it to its name, fsync the directory (and before, those
+ * above that had to be made), unlink the temporary name. link(2) fails where the name exists, so that exactly one
+ * creator wins, and the name never shows part of an object. What a crash leaves in `creating` is swept at the next open.
+ *
+ * The `oid` is in a trailer of the file itself (directory-store-trailer.ts). A file beside it would need a tie to the
+ * winner among several creators, such as the inode's number, which does not survive a copy or a restore of the directory.
+ * One file has one link, one fsync, and cannot come apart; it also shows where a file was cut.
+ */
+export class DirectoryStore implements ObjectStore {
+  readonly #objects: string;
+  readonly #creating: string;
+  readonly #options: DirectoryStoreOptions;
+  readonly #durability: DirectoryDurability;
+  /** Bytes of the bodies that are on their way, which free space does not show yet. */
+  #reservedBytes = 0;
+
+  constructor(objects: string, creating: string, options: DirectoryStoreOptions) {
+    this.#objects = objects;
+    this.#creating = creating;
+    this.#options = options;
+    this.#durability = new DirectoryDurability(objects);
+  }
+
+  async create(name: string, body: ObjectBody, options: CreateOptions = {}): Promise<void> {
+    const { oid, signal } = options;
+    checkObjectName(name);
+    if (oid !== undefined) checkOid(oid);
+    assert(body.sizeBytes <= OBJECT_BYTES_MAX, "an object is at most OBJECT_BYTES_MAX long");
+    signal?.throwIfAborted();
+    const { randomness, freeBytesMin = FREE_BYTES_MIN } = this.#writeOptions();
+    const path = join(this.#objects, name);
+    // Most losers come late; they need not send their body.
+    await this.#refuseExisting(name, path);
+    using _ = await this.#reserve(body.sizeBytes, freeBytesMin);
+    const temporary = join(this.#creating, randomness.bytes(16).toString("hex"));
+    try {
+      await writeObject(temporary, body, options);
+      signal?.throwIfAborted();
+      await this.#publish(name, path, temporary);
+    } finally {
+      await onDisk(rm(temporary, { force: true }));
+    }
+  }
+
+  async head(name: string, signal?: AbortSignal): Promise<StoredHead> {
+    await using object = await this.openObject(name, signal);
+    return object.head;
+  }
+
+  async read(
+    name: string,
+    offset: number,
+    target: Uint8Array,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const { handle, sizeBytes } = await this.#open(name, signal);
+    try {
+      await readRange({ name, handle, sizeBytes }, offset, target);
+    } finally {
+      await handle.close();
+    }
+    signal?.throwIfAborted();
+  }
+
+  async list(prefix: string, options: ListOptions = {}): Promise<ListPage> {
+    const { after = "", pageMax = LIST_PAGE_MAX, signal } = options;
+    checkObjectPrefix(prefix);
+    assert(pageMax >= 1 && pageMax <= LIST_PAGE_MAX, "a page has 1 to LIST_PAGE_MAX objects");
+    signal?.throwIfAborted();
+    const names: string[] = [];
+    let hasMore = false;
+    for await (const name of namesBelow(this.#objects, prefix, after)) {
+      signal?.throwIfAborted();
+      hasMore = names.length === pageMax;
+      if (hasMore) break;
+      names.push(name);
+    }
+    const objects: ObjectHead[] = [];
+    for (let index = 0; index < names.length; index += STATS_AT_ONCE) {
+      const some = names.slice(index, index + STATS_AT_ONCE);
+      const heads = await Promise.all(some.map((name) => this.#listed(name)));
+      objects.push(...heads.filter((head) => head !== undefined));
+      signal?.throwIfAborted();
+    }
+    const last = names.at(-1);
+    return hasMore && last !== undefined ? { objects, next: last } : { objects };
+  }
+
+  async delete(name: string, signal?: AbortSignal): Promise<void> {
+    checkObjectName(name);
+    signal?.throwIfAborted();
+    this.#writeOptions();
+    const path = join(this.#objects, name);
+    try {
+      await unlink(path);
+    } catch (error) {
+      const code = systemErrorCode(error);
+      // EISDIR: other names go on where this one ends, so that it is none.
+      if (code === "ENOENT" || code === "ENOTDIR" || code === "EISDIR") return;
+      await onDisk(Promise.reject(error));
+    }
+    await onDisk(syncDirectory(dirname(path)));
+  }
+
+  /** The object with its head, for reading it in pieces. */
+  async openObject(name: string, signal?: AbortSignal): Promise<OpenObject> {
+    const { handle, sizeBytes, createdUnixMs } = await this.#open(name, signal);
+    try {
+      const trailer = Buffer.alloc(TRAILER_BYTES);
+      await onDisk(readFully(handle, trailer, sizeBytes));
+      signal?.throwIfAborted();
+      return {
+        head: { name, sizeBytes, createdUnixMs, ...decodeTrailer(trailer, sizeBytes) },
+        read: (offset, target) => readRange({ name, handle, sizeBytes }, offset, target),
+        [Symbol.asyncDispose]: () => handle.close(),
+      };
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+  }
+
+  #writeOptions(): DirectoryStoreOptions & { readonly access: "write" } {
+    if (this.#options.access === "write") return this.#options;
+    throw new OsrError(STORE_ERRORS.STORE_FORBIDDEN, "the directory was opened for reading");
+  }
+
+  async #refuseExisting(name: string, path: string): Promise<void> {
+    const found = await stat(path).catch(() => undefined);
+    if (found === undefined) return;
+    if (!found.isFile())
+      throw new OsrError(STORE_ERRORS.OBJECT_NAME_INVALID, `names go on after ${name}`);
+    await onDisk(this.#durability.confirm(path));
+    throw new OsrError(STORE_ERRORS.OBJECT_EXISTS, `${name} exists`);
+  }
+
+  async #publish(name: string, path: string, temporary: string): Promise<void> {
+    try {
+      await this.#durability.publish(path, () => link(temporary, path));
+    } catch (error) {
+      if (systemErrorCode(error) === "EEXIST") await this.#refuseExisting(name, path);
+      if (systemErrorCode(error) === "ENOTDIR")
+        throw new OsrError(STORE_ERRORS.OBJECT_NAME_INVALID, `a part of ${name} is an object`);
+      await onDisk(Promise.reject(error));
+    }
+  }
+
+  /** Sets space aside until the file holds the bytes itself. */
+  async #reserve(bytes: number, freeBytesMin: number): Promise<Disposable> {
+    this.#reservedBytes += bytes;
+    const release = { [Symbol.dispose]: () => void (this.#reservedBytes -= bytes) };
+    try {
+      const { bavail, bsize } = await onDisk(statfs(this.#creating));
+      if (bavail * bsize - this.#reservedBytes >= freeBytesMin) return release;
+      throw new OsrError(STORE_ERRORS.STORE_FULL, "the storage account's disk is full");
+    } catch (error) {
+      release[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  async #open(
+    name: string,
+    signal: AbortSignal | undefined,
+  ): Promise<{ handle: FileHandle; sizeBytes: number; createdUnixMs: number }> {
+    checkObjectName(name);
+    signal?.throwIfAborted();
+    const path = join(this.#objects, name);
+    const handle = await onDisk(open(path, "r"), STORE_ERRORS.OBJECT_NOT_FOUND);
+    try {
+      const { size, mtimeMs, isFile } = await handle.stat().then((found) => ({
+        size: found.size,
+        mtimeMs: found.mtimeMs,
+        isFile: found.isFile(),
+      }));
+      if (!isFile) throw new OsrError(STORE_ERRORS.OBJECT_NOT_FOUND, `${name} does not exist`);
+      if (this.#options.access === "write") await onDisk(this.#durability.confirm(path));
+      const sizeBytes = size - TRAILER_BYTES;
+      if (sizeBytes < 0)
+        throw new OsrError(STORE_ERRORS.OBJECT_DAMAGED, `the file of ${name} was cut`);
+      return { handle, sizeBytes, createdUnixMs: Math.floor(mtimeMs) };
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+  }
+
+  /** Undefined where the object was deleted meanwhile. */
+  async #listed(name: string): Promise<ObjectHead | undefined> {
+    const path = join(this.#objects, name);
+    const found = await stat(path).catch(() => undefined);
+    if (found === undefined) return undefined;
+    if (this.#options.access === "write") await onDisk(this.#durability.confirm(path));
+    // A file that was cut is listed, so that whoever checks the store meets it.
+    return { name, sizeBytes: Math.max(0, found.size - TRAILER_BYTES) };
+  }
+}
+
+async function readRange(
+  object: { readonly name: string; readonly handle: FileHandle; readonly sizeBytes: number },
+  offset: number,
+  target: Uint8Array,
+): Promise<void> {
+  const { name, handle, sizeBytes } = object;
+  assert(Number.isSafeInteger(offset) && offset >= 0, "an offset is a whole number");
+  const isInside = offset + target.byteLength <= sizeBytes;
+  if (!isInside || !(await onDisk(readFully(handle, target, offset))))
+    throw new OsrError(
+      STORE_ERRORS.OBJECT_RANGE,
+      `${name} has ${sizeBytes} bytes, not ${offset + target.byteLength}`,
+    );
+}
