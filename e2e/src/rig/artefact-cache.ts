@@ -39,7 +39,8 @@ export async function cachedArtefact(
   const directory = join(root, `${artefact.name}-${key}`);
   if (await used(directory)) return directory;
   await mkdir(root, { recursive: true });
-  await using held = await lock(`osr-rig-${shortHash(root, artefact.name)}`, narrator, signal);
+  await using held = new AsyncDisposableStack();
+  held.use(await lock(`osr-rig-${shortHash(root, artefact.name)}`, narrator, signal));
   if (await used(directory)) return directory;
   await removeUnfinished(root, artefact.name);
   const nonce = systemRandomness.bytes(4).toString("hex");

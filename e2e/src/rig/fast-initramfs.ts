@@ -9,13 +9,9 @@ import { runCommand } from "./commands.ts";
 import { type GuestKernel, guestKernel } from "./guest-kernel.ts";
 import { guestShellScript } from "./guest-shell-script.ts";
 import type { Narrator } from "./narrator.ts";
+import { HOOK_DEVICE, SHELL_DEVICE } from "./serial-ports.ts";
 
 const BUSYBOX = "/usr/bin/busybox";
-
-/** Serial ports of every machine of the rig; the console is ttyS0. */
-export const SHELL_DEVICE = "/dev/ttyS1";
-export const HOOK_DEVICE = "/dev/ttyS2";
-export const LEDGER_DEVICE = "/dev/ttyS3";
 
 // Gives the address and no default route: the machine reaches the host's loopback as 10.0.2.2 and nothing else.
 const DHCP_SCRIPT = `#!/bin/sh
