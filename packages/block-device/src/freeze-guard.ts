@@ -146,8 +146,11 @@ export class FreezeGuard implements AsyncDisposable {
 
   async #expect(...words: readonly string[]): Promise<void> {
     const limit = new AbortController();
-    using timer = this.#ports.scheduler.after(ANSWER_LIMIT_MS, () =>
-      limit.abort(gone("the guard does not answer")),
+    using timers = new DisposableStack();
+    timers.use(
+      this.#ports.scheduler.after(ANSWER_LIMIT_MS, () =>
+        limit.abort(gone("the guard does not answer")),
+      ),
     );
     const answer = await this.#answer(limit.signal);
     if (answer?.startsWith("missing"))
@@ -173,7 +176,8 @@ export class FreezeGuard implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#armedUntilMs !== undefined) this.#send("disarm");
     this.#child.stdin?.end();
-    using timer = this.#ports.scheduler.after(ANSWER_LIMIT_MS, () => this.#child.kill("SIGKILL"));
+    using timers = new DisposableStack();
+    timers.use(this.#ports.scheduler.after(ANSWER_LIMIT_MS, () => this.#child.kill("SIGKILL")));
     await this.#exited;
   }
 }
