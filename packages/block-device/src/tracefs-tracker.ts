@@ -160,7 +160,7 @@ class RequestCounter implements RequestSink {
 
 /** Leaves out what needs no drain: other disks, flushes and reads. */
 function filterOf(disks: readonly TrackedDisk[]): string {
-  const changes = 'nr_sector > 0 && rwbs !~ "R*"';
+  const changes = 'nr_sector > 0 && !(rwbs ~ "R*")';
   const devices = disks.flatMap((disk) => disk.eventDevices).map((device) => `dev == ${device}`);
   const filter = `(${devices.join(" || ")}) && ${changes}`;
   return devices.length > 0 && filter.length <= FILTER_CHARS_MAX ? filter : changes;
