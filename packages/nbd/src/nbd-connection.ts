@@ -18,14 +18,14 @@ import {
 } from "./negotiation-codec.ts";
 import { type Agreement, Negotiation } from "./negotiation.ts";
 import type { ReplyBuffers } from "./reply-buffers.ts";
-import type { TlsUpgrade } from "./server-tls.ts";
+import { type NbdTls, secured } from "./server-tls.ts";
 import { SOCKET_ERRORS, SocketReader } from "./socket-reader.ts";
 import { Transmission } from "./transmission.ts";
 
 export type ConnectionContext = {
   readonly exports: ReadonlyMap<string, BlockSource>;
   /** Present: the connection must be secured before anything is told. */
-  readonly tls: TlsUpgrade | undefined;
+  readonly tls: NbdTls | undefined;
   readonly buffers: ReplyBuffers;
   readonly limits: NbdLimits;
   readonly scheduler: Scheduler;
@@ -105,7 +105,7 @@ async function negotiate(
         return undefined;
       }
       socket.write(step.reply);
-      stream = await context.tls.secure(socket);
+      stream = await secured(socket, context.tls);
       stream.on("error", () => undefined);
       reader = new SocketReader(stream);
       negotiation.secured();

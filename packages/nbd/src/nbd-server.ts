@@ -10,7 +10,7 @@ import type { Scheduler } from "@osr/base/scheduler";
 import { type ConnectionContext, serveConnection } from "./nbd-connection.ts";
 import { DEFAULT_NBD_LIMITS, type NbdLimits } from "./nbd-limits.ts";
 import { ReplyBuffers } from "./reply-buffers.ts";
-import { type NbdTls, TlsUpgrade } from "./server-tls.ts";
+import type { NbdTls } from "./server-tls.ts";
 
 const ERRORS = defineErrors({
   NBD_ADDRESS_IN_USE: {
@@ -49,7 +49,7 @@ export async function startNbdServer(options: NbdServerOptions): Promise<NbdServ
   const limits: NbdLimits = { ...DEFAULT_NBD_LIMITS, ...options.limits };
   const context: ConnectionContext = {
     exports,
-    tls: "tls" in listen ? new TlsUpgrade(listen.tls) : undefined,
+    tls: "tls" in listen ? listen.tls : undefined,
     buffers: new ReplyBuffers(limits.replyBytesMax),
     limits,
     scheduler,

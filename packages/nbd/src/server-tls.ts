@@ -1,5 +1,5 @@
 import type { Socket } from "node:net";
-import { type SecureContext, TLSSocket, createSecureContext, createServer } from "node:tls";
+import { type TLSSocket, createServer } from "node:tls";
 
 import { OsrError, defineErrors } from "@osr/base/errors";
 
@@ -23,53 +23,36 @@ export type NbdTls = {
   readonly allows: (subjectAltName: string | undefined) => boolean;
 };
 
-/** Upgrades accepted connections to TLS. */
-export class TlsUpgrade {
-  readonly #tls: NbdTls;
-  readonly #context: SecureContext;
-
-  constructor(tls: NbdTls) {
-    this.#tls = tls;
-    this.#context = createSecureContext({
+/**
+ * The encrypted side of an accepted connection, once its client has shown a certificate that is allowed. Throws
+ * NBD_TLS_REFUSED. A tls.Server does it and not a bare TLSSocket, which would accept a certificate of any authority.
+ */
+export async function secured(socket: Socket, tls: NbdTls): Promise<TLSSocket> {
+  const stream = await new Promise<TLSSocket>((resolve, reject) => {
+    const refuse = (cause?: unknown): void => {
+      const message = "the TLS handshake of an NBD client failed";
+      reject(new OsrError(ERRORS.NBD_TLS_REFUSED, message, { cause }));
+    };
+    const server = createServer({
       cert: tls.certificatePem,
       key: tls.privateKeyPem,
       ca: tls.clientAuthorityPem,
+      requestCert: true,
+      rejectUnauthorized: true,
       minVersion: "TLSv1.3",
     });
-  }
-
-  /**
-   * The encrypted side of `socket`, once the client has shown a certificate that is allowed. Throws NBD_TLS_REFUSED.
-   * A tls.Server does it and not a bare TLSSocket, which would accept a certificate of any authority.
-   */
-  async secure(socket: Socket): Promise<TLSSocket> {
-    const secured = await new Promise<TLSSocket>((resolve, reject) => {
-      const refuse = (cause?: unknown): void => {
-        reject(
-          new OsrError(ERRORS.NBD_TLS_REFUSED, "the TLS handshake of an NBD client failed", {
-            cause,
-          }),
-        );
-      };
-      const server = createServer({
-        secureContext: this.#context,
-        requestCert: true,
-        rejectUnauthorized: true,
-        minVersion: "TLSv1.3",
-      });
-      server.once("secureConnection", resolve);
-      server.once("tlsClientError", refuse);
-      socket.once("close", () => {
-        refuse();
-      });
-      server.emit("connection", socket);
+    server.once("secureConnection", resolve);
+    server.once("tlsClientError", refuse);
+    socket.once("close", () => {
+      refuse();
     });
-    const subjectAltName = secured.getPeerCertificate().subjectaltname;
-    if (this.#tls.allows(subjectAltName)) return secured;
-    secured.destroy();
-    throw new OsrError(
-      ERRORS.NBD_TLS_REFUSED,
-      `an NBD client is not allowed here: ${subjectAltName}`,
-    );
-  }
+    server.emit("connection", socket);
+  });
+  const subjectAltName = stream.getPeerCertificate().subjectaltname;
+  if (tls.allows(subjectAltName)) return stream;
+  stream.destroy();
+  throw new OsrError(
+    ERRORS.NBD_TLS_REFUSED,
+    `an NBD client is not allowed here: ${subjectAltName}`,
+  );
 }
