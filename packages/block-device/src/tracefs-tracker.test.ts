@@ -143,7 +143,7 @@ test("tracks exactly the blocks of random writes, discards and zeroing", { skip 
 test("no block of a file system in use changes without being tracked", { skip }, async (t) => {
   const loops = new LoopDisks(t);
   const disk = loops.create(DISK_BYTES);
-  const folder = loops.mount(disk, "ext4", "-q");
+  const folder = loops.mount(disk, "ext4", "-q", "-b", "4096");
   const tracker = startTracker(t, [disk]);
   await using reader = openDirectReader(disk);
   const before = alignedBuffer(DISK_BYTES);
