@@ -1,0 +1,191 @@
+import assert from "node:assert/strict";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { BLOCK_BYTES } from "@osr/base/block-range";
+import { hasCode } from "@osr/base/errors";
+import { systemRandomness } from "@osr/base/platform/system-randomness";
+import { GIB, MIB } from "@osr/base/units";
+
+import { openDirectoryStore } from "./directory-store.ts";
+import { materialisePoint } from "./materialise.ts";
+import { segmentName } from "./object-names.ts";
+import { type ObjectStore, STORE_ERRORS } from "./object-store.ts";
+import { openPoint } from "./point-reader.ts";
+import { REPOSITORY_ERRORS } from "./repository-errors.ts";
+import { type TestChange, type TestDisk, TestVault } from "./testing/log-fixture.ts";
+
+async function temporaryStore(): Promise<AsyncDisposable & { store: ObjectStore; path: string }> {
+  const path = await mkdtemp(join(tmpdir(), "osr-point-"));
+  const store = await openDirectoryStore(path, { access: "write", randomness: systemRandomness });
+  return { store, path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
+}
+
+/** Content that shrinks, and content that does not. */
+function content(seed: number, blocks: number): Buffer {
+  const bytes = Buffer.alloc(blocks * BLOCK_BYTES, `content ${seed} `);
+  if (seed % 3 === 0) systemRandomness.bytes(bytes.length).copy(bytes);
+  return bytes;
+}
+
+/** Applies changes to the bytes of a disk, as the log does. */
+function apply(disk: Buffer, changes: readonly TestChange[]): void {
+  for (const change of changes) {
+    const start = change.block * BLOCK_BYTES;
+    if ("zeroCount" in change) disk.fill(0, start, start + change.zeroCount * BLOCK_BYTES);
+    else change.bytes.copy(disk, start);
+  }
+}
+
+function randomChanges(seed: number, blocks: number): TestChange[] {
+  let state = seed * 7919 + 1;
+  const next = (below: number): number => {
+    state = (state * 1103515245 + 12345) % 2 ** 31;
+    return Math.floor((state / 2 ** 31) * below);
+  };
+  return Array.from({ length: 12 }, () => {
+    const block = next(blocks - 40);
+    return next(4) === 0
+      ? { block, zeroCount: 1 + next(40) }
+      : { block, bytes: content(next(9), 1 + next(20)) };
+  });
+}
+
+const BLOCKS = 1000;
+
+async function randomLog(disk: TestDisk, rounds: number): Promise<{ content: Buffer }> {
+  const expected = Buffer.alloc(BLOCKS * BLOCK_BYTES);
+  for (let round = 0; round < rounds; round++) {
+    const changes = randomChanges(round + 1, BLOCKS);
+    apply(expected, changes);
+    await disk.commit(changes);
+    if (round === 3) await disk.claim();
+  }
+  return { content: expected };
+}
+
+test("a point reads as the changes before its tag say, at every offset, and later ones do not show", async () => {
+  await using at = await temporaryStore();
+  const vault = new TestVault(at.store);
+  const disk = await vault.addDisk(BLOCKS * BLOCK_BYTES - 1536);
+  const { content: expected } = await randomLog(disk, 8);
+  const point = await vault.cut(7, new Map([[disk, []]]));
+  await disk.commit([{ block: 0, bytes: content(1, 16) }]);
+  const { store } = at;
+  const { vaultId } = vault;
+  await using source = await openPoint(store, {
+    vaultId,
+    point,
+    diskId: disk.diskId,
+    dataKey: disk.dataKey,
+  });
+  assert.equal(source.sizeBytes, BLOCKS * BLOCK_BYTES - 1536);
+  const whole = Buffer.alloc(source.sizeBytes, 0xee);
+  await source.read(0, whole);
+  assert.ok(whole.equals(expected.subarray(0, source.sizeBytes)));
+  for (const [offset, bytes] of [
+    [0, 1],
+    [4095, 2],
+    [100_001, 70_001],
+    [source.sizeBytes - 700, 700],
+    [source.sizeBytes, 0],
+  ] as const) {
+    const part = Buffer.alloc(bytes, 0xee);
+    await source.read(offset, part);
+    assert.ok(part.equals(expected.subarray(offset, offset + bytes)), `${offset}+${bytes}`);
+  }
+});
+
+test("extents cover the range without gaps and call zero only what is zero", async () => {
+  await using at = await temporaryStore();
+  const vault = new TestVault(at.store);
+  const disk = await vault.addDisk(BLOCKS * BLOCK_BYTES);
+  const { content: expected } = await randomLog(disk, 5);
+  const point = await vault.cut(7, new Map([[disk, []]]));
+  await using source = await openPoint(at.store, { ...disk.log, point, dataKey: disk.dataKey });
+  const [offset, bytes] = [10_001, 3 * MIB];
+  const extents = await source.extents(offset, bytes);
+  let end = offset;
+  for (const extent of extents) {
+    assert.equal(extent.offset, end);
+    assert.ok(extent.bytes > 0);
+    end += extent.bytes;
+    if (extent.zero) assert.ok(expected.subarray(extent.offset, end).every((byte) => byte === 0));
+  }
+  assert.equal(end, offset + bytes);
+  assert.ok(extents.some(({ zero }) => zero) && extents.some(({ zero }) => !zero));
+});
+
+test("a disk beyond 2 GiB is read and materialised at its far end", async () => {
+  await using at = await temporaryStore();
+  const vault = new TestVault(at.store);
+  const sizeBytes = 9 * GIB + 512;
+  const disk = await vault.addDisk(sizeBytes);
+  const last = Math.floor(sizeBytes / BLOCK_BYTES);
+  const bytes = content(3, 3);
+  const changes = [
+    { block: last - 2, bytes },
+    { block: 0, bytes: content(1, 1) },
+  ];
+  const point = await vault.cut(1, new Map([[disk, changes]]));
+  const options = { ...disk.log, point, dataKey: disk.dataKey };
+  await using source = await openPoint(at.store, options);
+  const target = Buffer.alloc(BLOCK_BYTES + 512);
+  await source.read(sizeBytes - target.length, target);
+  assert.ok(target.equals(bytes.subarray(BLOCK_BYTES, 2 * BLOCK_BYTES + 512)));
+  const path = join(at.path, "out.raw");
+  const result = await materialisePoint(at.store, { ...options, path });
+  assert.deepEqual(result, { sizeBytes, dataBytes: 3 * BLOCK_BYTES + 512 });
+});
+
+test("materialise writes what the reader reads, reports its progress, and gives no name to a part", async () => {
+  await using at = await temporaryStore();
+  const vault = new TestVault(at.store);
+  const disk = await vault.addDisk(BLOCKS * BLOCK_BYTES - 1536);
+  const { content: expected } = await randomLog(disk, 8);
+  const point = await vault.cut(7, new Map([[disk, []]]));
+  const options = { ...disk.log, point, dataKey: disk.dataKey };
+  const path = join(at.path, "out.raw");
+  await writeFile(`${path}.partial`, "left by a run that was killed");
+  let done = 0;
+  await materialisePoint(at.store, {
+    ...options,
+    path,
+    onProgress({ doneBytes, totalBytes }) {
+      assert.equal(totalBytes, BLOCKS * BLOCK_BYTES - 1536);
+      assert.ok(doneBytes > done);
+      done = doneBytes;
+    },
+  });
+  assert.equal(done, BLOCKS * BLOCK_BYTES - 1536);
+  const written = await readFile(path);
+  assert.ok(written.equals(expected.subarray(0, written.length)));
+  assert.equal(written.length, done);
+  await assert.rejects(materialisePoint(at.store, { ...options, path }), (error) =>
+    hasCode(error, REPOSITORY_ERRORS.OUTPUT_EXISTS),
+  );
+  await at.store.delete(segmentName(disk.log, 4));
+  const failing = join(at.path, "failing.raw");
+  await assert.rejects(materialisePoint(at.store, { ...options, path: failing }), (error) =>
+    hasCode(error, REPOSITORY_ERRORS.LOG_BROKEN),
+  );
+  await assert.rejects(readFile(failing), { code: "ENOENT" });
+  await assert.rejects(readFile(`${failing}.partial`), { code: "ENOENT" });
+});
+
+test("an object that vanishes while a disk is open is an error, never zeros", async () => {
+  await using at = await temporaryStore();
+  const vault = new TestVault(at.store);
+  const disk = await vault.addDisk(BLOCKS * BLOCK_BYTES);
+  const point = await vault.cut(7, new Map([[disk, [{ block: 5, bytes: content(1, 4) }]]]));
+  const options = { ...disk.log, point, dataKey: disk.dataKey };
+  await using source = await openPoint(at.store, options);
+  await at.store.delete(segmentName(disk.log, 2));
+  await assert.rejects(source.read(5 * BLOCK_BYTES, Buffer.alloc(10)), (error) =>
+    hasCode(error, STORE_ERRORS.OBJECT_NOT_FOUND),
+  );
+  const aborted = AbortSignal.abort(new Error("stopped"));
+  await assert.rejects(source.read(0, Buffer.alloc(10), aborted), /stopped/);
+});
