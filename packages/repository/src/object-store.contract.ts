@@ -224,12 +224,16 @@ export function objectStoreContract(name: string, open: () => Promise<StoreUnder
         "z",
       ];
       for (const after of afters) {
+        const greater = names.filter((name) => name > after);
         const page = await store.list(`${prefix}/`, { after, pageMax: 4 });
+        const { length } = page.objects;
+        assert.ok(length <= 4 && (length > 0 || greater.length === 0), `${length} after ${after}`);
         assert.deepEqual(
           page.objects.map((object) => object.name),
-          names.filter((name) => name > after).slice(0, 4),
+          greater.slice(0, length),
           `after ${after}`,
         );
+        assert.equal(page.next !== undefined, length < greater.length, `next after ${after}`);
       }
       assert.deepEqual(await store.list(`${prefix}/none`), { objects: [] });
     });

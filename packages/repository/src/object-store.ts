@@ -24,7 +24,7 @@ export type ObjectHead = {
 /** Where the bytes of a new object come from; asked again for every attempt. */
 export type ObjectBody = {
   readonly sizeBytes: number;
-  /** A fresh reader over all bytes, in order. */
+  /** A fresh reader over all bytes, in order. What it has given belongs to the taker: no chunk is written to again. */
   open(): AsyncIterable<Uint8Array>;
 };
 
@@ -97,6 +97,10 @@ export const STORE_ERRORS = defineErrors({
   STORE_MISSING: {
     retryable: false,
     hint: "Check the endpoint, the container or the directory of the storage account; it must exist before it is used.",
+  },
+  STORE_REFUSED: {
+    retryable: false,
+    hint: "The storage account does not take this kind of request. Compare the endpoint and the versions of both sides.",
   },
   OBJECT_BODY_INVALID: {
     retryable: false,

@@ -1,0 +1,94 @@
+import type { Agent } from "node:http";
+
+import type { TokenCredential } from "@azure/core-auth";
+import type { PipelineOptions } from "@azure/core-rest-pipeline";
+import {
+  AnonymousCredential,
+  ContainerClient,
+  type StoragePipelineOptions,
+  StorageSharedKeyCredential,
+} from "@azure/storage-blob";
+
+import { OsrError, messageOf } from "@osr/base/errors";
+
+import { STORE_ERRORS } from "./object-store.ts";
+import { SecretFile } from "./secret-file.ts";
+
+/** What proves to the storage account who we are. Files are read again when they change. */
+export type AzureCredential =
+  /** A bearer token: our own `storage-account` role. */
+  | { readonly kind: "token-file"; readonly path: string }
+  /** A shared access signature, with or without its question mark. */
+  | { readonly kind: "sas-file"; readonly path: string }
+  /** The account's key, in base64. */
+  | { readonly kind: "key-file"; readonly accountName: string; readonly path: string };
+
+export type AzureEndpoint = {
+  /** `https://host[:port][/account]`. */
+  readonly endpoint: string;
+  readonly container: string;
+  readonly credential: AzureCredential;
+  /** Connections, with CA bundle and proxy: createHttpsAgent of @osr/https. */
+  readonly agent: Agent;
+};
+
+/** A function that gives the container's client with the credential as it is now. */
+export function containerOf(options: AzureEndpoint): () => Promise<ContainerClient> {
+  const url = `${options.endpoint.replace(/\/+$/, "")}/${options.container}`;
+  const settings = pipelineOf(options.agent);
+  const { credential } = options;
+  const file = new SecretFile(credential.path);
+  if (credential.kind === "token-file") {
+    const client = new ContainerClient(url, tokenOf(file), settings);
+    return () => Promise.resolve(client);
+  }
+  let secret: string | undefined;
+  let client: ContainerClient | undefined;
+  return async () => {
+    const current = await secretOf(file);
+    if (client === undefined || current !== secret) {
+      client =
+        credential.kind === "sas-file"
+          ? new ContainerClient(
+              `${url}?${current.replace(/^\?/, "")}`,
+              new AnonymousCredential(),
+              settings,
+            )
+          : new ContainerClient(
+              url,
+              new StorageSharedKeyCredential(credential.accountName, current),
+              settings,
+            );
+      secret = current;
+    }
+    return client;
+  };
+}
+
+/** Every retry is ours, and nothing is read from the environment: an agent makes the SDK ignore its proxy variables. */
+function pipelineOf(agent: Agent): StoragePipelineOptions & PipelineOptions {
+  return {
+    agent,
+    retryOptions: { maxTries: 1 },
+    redirectOptions: { maxRetries: 0 },
+  };
+}
+
+function tokenOf(file: SecretFile): TokenCredential {
+  return {
+    // A token that is always about to expire makes the SDK ask each time, so that a renewed file counts at once.
+    getToken: async () => ({ token: await secretOf(file), expiresOnTimestamp: 0 }),
+  };
+}
+
+async function secretOf(file: SecretFile): Promise<string> {
+  try {
+    return await file.read();
+  } catch (cause) {
+    throw new OsrError(
+      STORE_ERRORS.STORE_FORBIDDEN,
+      `the credential for the storage account cannot be read: ${messageOf(cause)}`,
+      { cause },
+    );
+  }
+}

@@ -1,0 +1,233 @@
+import type { BlobItem, ContainerClient } from "@azure/storage-blob";
+
+import { assert } from "@osr/base/assert";
+import { OsrError, hasCode } from "@osr/base/errors";
+import type { Scheduler } from "@osr/base/scheduler";
+import { KIB, MINUTE_MS, SECOND_MS } from "@osr/base/units";
+
+import { UploadBody } from "./azure-blob-store-body.ts";
+import { type AzureEndpoint, containerOf } from "./azure-blob-store-credential.ts";
+import { refusalOf, storeErrorOf } from "./azure-blob-store-errors.ts";
+import {
+  type CreateOptions,
+  LIST_PAGE_MAX,
+  type ListOptions,
+  type ListPage,
+  OBJECT_BYTES_MAX,
+  type ObjectBody,
+  type ObjectHead,
+  type ObjectStore,
+  STORE_ERRORS,
+  checkObjectName,
+  checkObjectPrefix,
+  checkOid,
+} from "./object-store.ts";
+
+/** Time limit of a call, besides that for its bytes. */
+export const CALL_MS = MINUTE_MS;
+/** The time limit of a transfer grows with its bytes, as if they went at this rate, per second. */
+export const TRANSFER_BYTES_PER_SECOND_MIN = 128 * KIB;
+
+export type AzureBlobStoreOptions = AzureEndpoint & {
+  readonly scheduler: Scheduler;
+  /** Instead of CALL_MS. */
+  readonly callMs?: number;
+};
+
+/**
+ * Objects as block blobs of one container: Azure Blob, our own `storage-account` role, Azurite.
+ *
+ * An object goes up as one conditional Put Blob (`If-None-Match: *`), never in staged blocks: those are shared by all
+ * writers of a name, so that two of them would get each other's bytes. Retries are left to a decorator. The agent
+ * belongs to the caller.
+ */
+export class AzureBlobStore implements ObjectStore {
+  readonly #container: () => Promise<ContainerClient>;
+  readonly #scheduler: Scheduler;
+  readonly #callMs: number;
+
+  constructor(options: AzureBlobStoreOptions) {
+    this.#container = containerOf(options);
+    this.#scheduler = options.scheduler;
+    this.#callMs = options.callMs ?? CALL_MS;
+  }
+
+  async create(name: string, body: ObjectBody, options: CreateOptions = {}): Promise<void> {
+    const { oid, signal } = options;
+    checkObjectName(name);
+    if (oid !== undefined) checkOid(oid);
+    assert(body.sizeBytes <= OBJECT_BYTES_MAX, "an object is at most OBJECT_BYTES_MAX long");
+    using limit = this.#limit(signal, body.sizeBytes);
+    using upload = new UploadBody(body, (reason) => limit.abort(reason));
+    try {
+      const blob = (await this.#container()).getBlockBlobClient(name);
+      await blob.upload(upload.open, body.sizeBytes, {
+        abortSignal: limit.signal,
+        conditions: { ifNoneMatch: "*" },
+        metadata: oid === undefined ? {} : { oid },
+      });
+    } catch (error) {
+      if (limit.signal.aborted) throw limit.signal.reason;
+      throw await this.#refusedCreate(error, name, signal);
+    } finally {
+      if (upload.isUnread) limit.abort(new Error("the storage account has answered already"));
+    }
+  }
+
+  async head(name: string, signal?: AbortSignal): Promise<ObjectHead> {
+    checkObjectName(name);
+    return this.#call(name, signal, 0, async (container, abortSignal) => {
+      const found = await container.getBlobClient(name).getProperties({ abortSignal });
+      const oid = found.metadata?.["oid"];
+      const sizeBytes = found.contentLength ?? 0;
+      return { name, sizeBytes, ...(oid === undefined ? {} : { oid }) };
+    });
+  }
+
+  async read(
+    name: string,
+    offset: number,
+    target: Uint8Array,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    checkObjectName(name);
+    assert(Number.isSafeInteger(offset) && offset >= 0, "an offset is a whole number");
+    const bytes = target.byteLength;
+    if (bytes === 0) {
+      // HTTP has no empty range.
+      const { sizeBytes } = await this.head(name, signal);
+      if (offset > sizeBytes) throw outside(name, offset);
+      return;
+    }
+    await this.#call(name, signal, bytes, async (container, abortSignal) => {
+      const reply = await container
+        .getBlobClient(name)
+        .download(offset, bytes, { abortSignal, maxRetryRequests: 0 });
+      const stream = reply.readableStreamBody;
+      const isExact =
+        reply.contentLength === bytes &&
+        reply.contentRange?.startsWith(`bytes ${offset}-`) === true;
+      if (stream === undefined || !isExact) {
+        if (stream !== undefined && "destroy" in stream) (stream as { destroy(): void }).destroy();
+        throw outside(name, offset + bytes);
+      }
+      let filled = 0;
+      for await (const chunk of stream as AsyncIterable<Uint8Array>) {
+        target.set(chunk, filled);
+        filled += chunk.byteLength;
+      }
+      assert(filled === bytes, "the SDK gives as many bytes as the reply's Content-Length");
+    });
+  }
+
+  /**
+   * The service's own markers are opaque, while `after` is a name. So each call starts from the name (`startFrom`, which
+   * includes it) and drops what is not greater; a service that does not know `startFrom` costs time, not truth.
+   */
+  async list(prefix: string, options: ListOptions = {}): Promise<ListPage> {
+    const { after = "", pageMax = LIST_PAGE_MAX, signal } = options;
+    checkObjectPrefix(prefix);
+    assert(pageMax >= 1 && pageMax <= LIST_PAGE_MAX, "a page has 1 to LIST_PAGE_MAX objects");
+    signal?.throwIfAborted();
+    const isWithin = after.startsWith(prefix) && after !== "";
+    if (!isWithin && after > prefix) return { objects: [] };
+    return this.#call(`${prefix}*`, signal, 0, async (container, abortSignal) => {
+      const pages = container
+        .listBlobsFlat({ abortSignal, prefix, ...(isWithin ? { startFrom: after } : {}) })
+        .byPage({ maxPageSize: pageMax });
+      // Azure may answer empty pages that go on.
+      for await (const page of pages) {
+        const objects = page.segment.blobItems
+          .filter((item) => item.name > after)
+          .map((item) => headOf(item));
+        const last = objects.at(-1);
+        if (last === undefined) continue;
+        const hasMore = page.continuationToken !== undefined && page.continuationToken !== "";
+        return hasMore ? { objects, next: last.name } : { objects };
+      }
+      return { objects: [] };
+    });
+  }
+
+  async delete(name: string, signal?: AbortSignal): Promise<void> {
+    checkObjectName(name);
+    try {
+      await this.#call(name, signal, 0, (container, abortSignal) =>
+        container.getBlobClient(name).delete({ abortSignal }),
+      );
+    } catch (error) {
+      if (!hasCode(error, STORE_ERRORS.OBJECT_NOT_FOUND)) throw error;
+    }
+  }
+
+  async #call<T>(
+    name: string,
+    signal: AbortSignal | undefined,
+    bytes: number,
+    call: (container: ContainerClient, abortSignal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    using limit = this.#limit(signal, bytes);
+    try {
+      return await call(await this.#container(), limit.signal);
+    } catch (error) {
+      if (limit.signal.aborted) throw limit.signal.reason;
+      throw storeErrorOf(error, name);
+    }
+  }
+
+  /**
+   * A name that exists is 409 BlobAlreadyExists, but 403 where the credential may create and not overwrite, 412 from some
+   * services, and 409 with other codes where an immutability policy holds. The object itself decides.
+   */
+  async #refusedCreate(
+    refused: unknown,
+    name: string,
+    signal: AbortSignal | undefined,
+  ): Promise<unknown> {
+    const status = refusalOf(refused)?.status;
+    if (status !== 403 && status !== 409 && status !== 412) return storeErrorOf(refused, name);
+    const isExisting = await this.head(name, signal).then(
+      () => true,
+      () => false,
+    );
+    signal?.throwIfAborted();
+    if (!isExisting) return storeErrorOf(refused, name);
+    return new OsrError(STORE_ERRORS.OBJECT_EXISTS, `${name} exists`, { cause: refused });
+  }
+
+  /** A signal that is aborted with `signal`, or with STORE_UNAVAILABLE when the time for the call and `bytes` is over. */
+  #limit(
+    signal: AbortSignal | undefined,
+    bytes: number,
+  ): Disposable & { readonly signal: AbortSignal; abort(reason: unknown): void } {
+    signal?.throwIfAborted();
+    const controller = new AbortController();
+    const onAbort = (): void => controller.abort(signal?.reason);
+    signal?.addEventListener("abort", onAbort, { once: true });
+    const ms = this.#callMs + (bytes / TRANSFER_BYTES_PER_SECOND_MIN) * SECOND_MS;
+    const timer = this.#scheduler.after(ms, () =>
+      controller.abort(
+        new OsrError(
+          STORE_ERRORS.STORE_UNAVAILABLE,
+          `the storage account took longer than ${Math.round(ms)} ms`,
+        ),
+      ),
+    );
+    return {
+      signal: controller.signal,
+      abort: (reason) => controller.abort(reason),
+      [Symbol.dispose]: () => {
+        timer[Symbol.dispose]();
+        signal?.removeEventListener("abort", onAbort);
+      },
+    };
+  }
+}
+
+function headOf(item: BlobItem): ObjectHead {
+  return { name: item.name, sizeBytes: item.properties.contentLength ?? 0 };
+}
+
+function outside(name: string, end: number): OsrError {
+  return new OsrError(STORE_ERRORS.OBJECT_RANGE, `${name} ends before byte ${end}`);
+}
