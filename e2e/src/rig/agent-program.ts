@@ -71,11 +71,30 @@ async function buildProgram(
   signal: AbortSignal,
 ): Promise<void> {
   const build = join(directory, "build");
-  await runCommand(
-    join(PROJECT_DIRECTORY, "node_modules", ".bin", "tsc"),
-    ["-p", "tsconfig.build.json", "--outDir", build, "--sourceMap", "false"],
-    { timeoutMs: 3 * MINUTE_MS, directory: PROJECT_DIRECTORY, signal },
+  await mkdir(build);
+  const configuration = join(build, "tsconfig.json");
+  const at = (path: string): string => join(PROJECT_DIRECTORY, path);
+  // The settings of a release for these folders alone: what else is in the tree is none of the agent's business.
+  await writeFile(
+    configuration,
+    JSON.stringify({
+      extends: at("tsconfig.build.json"),
+      compilerOptions: {
+        rootDir: PROJECT_DIRECTORY,
+        outDir: build,
+        declaration: false,
+        sourceMap: false,
+        typeRoots: [at("node_modules/@types")],
+      },
+      include: [SERVICE_FOLDER, ...folders].map((folder) => at(`${folder}/src/**/*.ts`)),
+      exclude: ["test", "contract", "fuzz"].map((kind) => at(`**/*.${kind}.ts`)),
+    }),
   );
+  await runCommand(at("node_modules/.bin/tsc"), ["-p", configuration], {
+    timeoutMs: 3 * MINUTE_MS,
+    directory: PROJECT_DIRECTORY,
+    signal,
+  });
   await copyPackage(build, SERVICE_FOLDER, directory);
   for (const folder of folders)
     await copyPackage(build, folder, join(directory, "node_modules", manifestOf(folder).name));
@@ -87,7 +106,6 @@ async function copyPackage(build: string, folder: string, target: string): Promi
   await mkdir(target, { recursive: true });
   await cp(join(build, folder, "src"), join(target, "src"), {
     recursive: true,
-    filter: (path) => !path.endsWith(".d.ts"),
   });
   const systemd = join(PROJECT_DIRECTORY, folder, "systemd");
   if (existsSync(systemd)) await cp(systemd, join(target, "systemd"), { recursive: true });

@@ -102,8 +102,8 @@ export const DEBIAN_FILES: readonly GuestFile[] = [
   { path: "etc/resolv.conf", content: "" },
   {
     path: "etc/fstab",
-    content: `UUID=${ROOT_UUID} / ext4 defaults,errors=remount-ro 0 1
-UUID=${DATA_UUID} /data ext4 defaults,nofail 0 2
+    content: `UUID=${ROOT_UUID} / ext4 defaults,errors=remount-ro 0 0
+UUID=${DATA_UUID} /data ext4 defaults 0 0
 `,
   },
   { path: "etc/systemd/network/20-dhcp.network", content: NETWORK },
@@ -128,7 +128,8 @@ export LC_ALL=C.UTF-8
 # systemctl enable talks to no systemd here: it only makes links.
 systemctl -q enable systemd-networkd rig-http rig-shell
 systemctl -q mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service \\
-  fstrim.timer systemd-networkd-wait-online.service serial-getty@ttyS0.service getty@tty1.service
+  fstrim.timer systemd-networkd-wait-online.service serial-getty@ttyS0.service getty@tty1.service getty-static.service \\
+  dev-hugepages.mount dev-mqueue.mount sys-kernel-config.mount sys-fs-fuse-connections.mount modprobe@drm.service
 version=$(ls /etc/postgresql)
 pg_dropcluster "$version" main
 mkdir -p /data/postgresql
