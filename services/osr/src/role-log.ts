@@ -1,0 +1,7 @@
+import type { Log } from "@osr/base/log";
+import { jsonLinesLog } from "@osr/base/platform/json-lines-log";
+
+/** The log of a role: JSON lines on the standard error. */
+export function roleLog(role: string): Log {
+  return jsonLinesLog((line) => process.stderr.write(line), "info", { role });
+}
