@@ -20,7 +20,7 @@ export const BLOCK_DEVICE_ERRORS = defineErrors({
   },
   FFI_UNAVAILABLE: {
     retryable: false,
-    hint: "Start Node with --experimental-ffi: freezing file systems needs system calls that Node has no function for.",
+    hint: "Start Node with --experimental-ffi (Node 26.10 has it on unless told otherwise): freezing file systems needs system calls that Node has no function for.",
   },
   FREEZE_UNAVAILABLE: {
     retryable: false,

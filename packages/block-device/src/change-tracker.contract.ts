@@ -7,7 +7,7 @@ import type { ChangeSink, ChangeTracker, DrainResult } from "./change-tracker.ts
 export type TrackedWorld = {
   readonly tracker: ChangeTracker;
   /** Completes one write request. */
-  write(diskIndex: number, sector: number, sectorCount: number): void;
+  readonly write: (diskIndex: number, sector: number, sectorCount: number) => void;
 };
 
 /** A sink that keeps what it gets, one text a change. */

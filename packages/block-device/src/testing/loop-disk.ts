@@ -3,6 +3,8 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 
+import { systemScheduler } from "@osr/base/platform/system-scheduler";
+
 /** What tests need of node:test's context. */
 export type TestContext = { after(cleanup: () => Promise<void>): void };
 
@@ -17,6 +19,8 @@ export type LoopDisk = {
 };
 
 const TOOL_LIMIT_MS = 30_000;
+const UNMOUNT_ATTEMPTS_MAX = 40;
+const UNMOUNT_DELAY_MS = 50;
 
 /** Why tests that need loop devices and the given tools cannot run here; undefined where they can. */
 export function loopSkipReason(...tools: readonly string[]): string | undefined {
@@ -83,7 +87,21 @@ export class LoopDisks {
     runTool(`mkfs.${type}`, ...mkfsArgs, disk.path);
     const folder = this.folder();
     runTool("mount", "-t", type, disk.path, folder);
-    this.#cleanups.defer(() => void runTool("umount", folder));
+    this.#cleanups.defer(() => unmount(folder));
     return folder;
   }
+}
+
+/** A process that is just ending can hold a mount for a moment longer. */
+async function unmount(folder: string): Promise<void> {
+  for (let attempt = 1; attempt <= UNMOUNT_ATTEMPTS_MAX; attempt++) {
+    try {
+      runTool("umount", folder);
+      return;
+    } catch {
+      await systemScheduler.sleep(UNMOUNT_DELAY_MS);
+    }
+  }
+  // Better out of sight than left behind for the tests that follow.
+  runTool("umount", "--lazy", folder);
 }
