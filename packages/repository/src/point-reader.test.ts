@@ -1,27 +1,20 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 
 import { BLOCK_BYTES } from "@osr/base/block-range";
-import { hasCode } from "@osr/base/errors";
 import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { GIB, MIB } from "@osr/base/units";
 
-import { openDirectoryStore } from "./directory-store.ts";
 import { materialisePoint } from "./materialise.ts";
 import { segmentName } from "./object-names.ts";
-import { type ObjectStore, STORE_ERRORS } from "./object-store.ts";
+import { STORE_ERRORS } from "./object-store.ts";
 import { openPoint } from "./point-reader.ts";
 import { REPOSITORY_ERRORS } from "./repository-errors.ts";
 import { type TestChange, type TestDisk, TestVault } from "./testing/log-fixture.ts";
-
-async function temporaryStore(): Promise<AsyncDisposable & { store: ObjectStore; path: string }> {
-  const path = await mkdtemp(join(tmpdir(), "osr-point-"));
-  const store = await openDirectoryStore(path, { access: "write", randomness: systemRandomness });
-  return { store, path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
-}
+import { temporaryStore } from "./testing/temporary-store.ts";
+import { coded } from "./testing/coded-error.ts";
 
 /** Content that shrinks, and content that does not. */
 function content(seed: number, blocks: number): Buffer {
@@ -135,7 +128,7 @@ test("a disk beyond 2 GiB is read and materialised at its far end", async () => 
   const target = Buffer.alloc(BLOCK_BYTES + 512);
   await source.read(sizeBytes - target.length, target);
   assert.ok(target.equals(bytes.subarray(BLOCK_BYTES, 2 * BLOCK_BYTES + 512)));
-  const path = join(at.path, "out.raw");
+  const path = join(at.directory, "out.raw");
   const result = await materialisePoint(at.store, { ...options, path });
   assert.deepEqual(result, { sizeBytes, dataBytes: 3 * BLOCK_BYTES + 512 });
 });
@@ -147,7 +140,7 @@ test("materialise writes what the reader reads, reports its progress, and gives 
   const { content: expected } = await randomLog(disk, 8);
   const point = await vault.cut(7, new Map([[disk, []]]));
   const options = { ...disk.log, point, dataKey: disk.dataKey };
-  const path = join(at.path, "out.raw");
+  const path = join(at.directory, "out.raw");
   await writeFile(`${path}.partial`, "left by a run that was killed");
   let done = 0;
   await materialisePoint(at.store, {
@@ -163,13 +156,15 @@ test("materialise writes what the reader reads, reports its progress, and gives 
   const written = await readFile(path);
   assert.ok(written.equals(expected.subarray(0, written.length)));
   assert.equal(written.length, done);
-  await assert.rejects(materialisePoint(at.store, { ...options, path }), (error) =>
-    hasCode(error, REPOSITORY_ERRORS.OUTPUT_EXISTS),
+  await assert.rejects(
+    materialisePoint(at.store, { ...options, path }),
+    coded(REPOSITORY_ERRORS.OUTPUT_EXISTS),
   );
   await at.store.delete(segmentName(disk.log, 4));
-  const failing = join(at.path, "failing.raw");
-  await assert.rejects(materialisePoint(at.store, { ...options, path: failing }), (error) =>
-    hasCode(error, REPOSITORY_ERRORS.LOG_BROKEN),
+  const failing = join(at.directory, "failing.raw");
+  await assert.rejects(
+    materialisePoint(at.store, { ...options, path: failing }),
+    coded(REPOSITORY_ERRORS.LOG_BROKEN),
   );
   await assert.rejects(readFile(failing), { code: "ENOENT" });
   await assert.rejects(readFile(`${failing}.partial`), { code: "ENOENT" });
@@ -183,8 +178,9 @@ test("an object that vanishes while a disk is open is an error, never zeros", as
   const options = { ...disk.log, point, dataKey: disk.dataKey };
   await using source = await openPoint(at.store, options);
   await at.store.delete(segmentName(disk.log, 2));
-  await assert.rejects(source.read(5 * BLOCK_BYTES, Buffer.alloc(10)), (error) =>
-    hasCode(error, STORE_ERRORS.OBJECT_NOT_FOUND),
+  await assert.rejects(
+    source.read(5 * BLOCK_BYTES, Buffer.alloc(10)),
+    coded(STORE_ERRORS.OBJECT_NOT_FOUND),
   );
   const aborted = AbortSignal.abort(new Error("stopped"));
   await assert.rejects(source.read(0, Buffer.alloc(10), aborted), /stopped/);

@@ -74,6 +74,10 @@ export const REPOSITORY_ERRORS = defineErrors({
     retryable: false,
     hint: "The disk descriptor is not what was written; run `osr repository verify`.",
   },
+  OBJECT_UNKNOWN: {
+    retryable: false,
+    hint: "No part of Open Site Recovery writes such a name. Find out who did; readers pass it over.",
+  },
   OUTPUT_EXISTS: {
     retryable: false,
     hint: "Name another file, or remove the one that is there.",

@@ -14,7 +14,7 @@ import { REPOSITORY_ERRORS } from "./repository-errors.ts";
 import { parseCanonicalObject, readSmallObject } from "./small-object.ts";
 
 /** A wrapped key object is at most this long. */
-const WRAPPED_KEY_BYTES_MAX = 2 * KIB;
+export const WRAPPED_KEY_BYTES_MAX = 2 * KIB;
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 const VERSION_FIRST = 1;
