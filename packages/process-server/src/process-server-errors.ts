@@ -7,6 +7,7 @@ export const PROCESS_SERVER_ERRORS = defineErrors({
     retryable: false,
     hint: "Enrol the machine again, so that its certificate names it as mobility service.",
   },
+  LENGTH_REQUIRED: { retryable: false, hint: "Send batches with a Content-Length." },
   DISK_FOREIGN: {
     retryable: false,
     hint: "A machine may write only the disks that its session was granted. Open a session that lists the disk.",
@@ -51,6 +52,7 @@ export const PROCESS_SERVER_ERRORS = defineErrors({
 /** HTTP status of each code that a request can end with. */
 export const PROCESS_SERVER_STATUS: Readonly<Record<string, number>> = {
   ...AGENT_PROTOCOL_STATUS,
+  LENGTH_REQUIRED: 411,
   LOG_TAMPERED: 409,
   SPOOL_DAMAGED: 500,
   SPOOL_FAILED: 503,

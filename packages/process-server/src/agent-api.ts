@@ -1,0 +1,194 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { TLSSocket } from "node:tls";
+
+import { OsrError } from "@osr/base/errors";
+import { type Shape, parseJson } from "@osr/base/json-shape";
+import { SECOND_MS } from "@osr/base/units";
+import { type Uuid, isUuid } from "@osr/base/uuid";
+import {
+  BATCH_BYTES_MAX,
+  type BatchReply,
+  type HeartbeatReply,
+  JSON_BYTES_MAX,
+  heartbeatRequestShape,
+  routes,
+  sessionRequestShape,
+} from "@osr/contracts/agent-protocol";
+import { certificateNameOf } from "@osr/contracts/certificate-name";
+import { decodeHrlHeader } from "@osr/contracts/hrl-record";
+import { sendError, sendJson } from "@osr/https/replies";
+import { readBody } from "@osr/https/request-body";
+
+import { parseBatch } from "./batch.ts";
+import type { ByteBudget } from "./byte-budget.ts";
+import { PROCESS_SERVER_ERRORS, PROCESS_SERVER_STATUS } from "./process-server-errors.ts";
+import type { RoleContext } from "./role-context.ts";
+import {
+  type SessionGrant,
+  type SessionOpening,
+  checkSessionRequest,
+  openSession,
+} from "./session-opening.ts";
+import { Session, SessionTable } from "./session-table.ts";
+
+const BATCH_PATH = /^\/v1\/disks\/([0-9a-f-]{36})\/batches$/;
+
+/** Batches that wait this long for memory make others give way that only wait for their predecessors. */
+const MEMORY_WAIT_MS = 2 * SECOND_MS;
+
+export type AgentApiParts = SessionOpening & {
+  readonly context: RoleContext;
+  readonly bodies: ByteBudget;
+};
+
+/** The HTTPS API for agents: docs/formats/agent-protocol.md. */
+export class AgentApi {
+  readonly sessions = new SessionTable<SessionGrant>();
+  readonly #parts: AgentApiParts;
+  readonly #lastSeenMs = new Map<Uuid, number>();
+  #stopping = false;
+
+  constructor(parts: AgentApiParts) {
+    this.#parts = parts;
+  }
+
+  /** Refuses every request from now on. */
+  stop(): void {
+    this.#stopping = true;
+  }
+
+  /** When a machine was last heard of, on the monotonic clock. */
+  lastSeenMs(machineId: Uuid): number | undefined {
+    return this.#lastSeenMs.get(machineId);
+  }
+
+  async handle(
+    request: IncomingMessage,
+    response: ServerResponse,
+    signal: AbortSignal,
+  ): Promise<void> {
+    try {
+      sendJson(response, 200, await this.#route(request, signal));
+    } catch (error) {
+      sendError(response, error, PROCESS_SERVER_STATUS, this.#parts.context.log);
+    }
+  }
+
+  #route(request: IncomingMessage, signal: AbortSignal): Promise<unknown> {
+    if (this.#stopping)
+      throw new OsrError(PROCESS_SERVER_ERRORS.STOPPING, "the process server is stopping");
+    const machineId = machineIdOf(request);
+    this.#lastSeenMs.set(machineId, this.#parts.context.clock.monotonicMs());
+    const { method, url } = request;
+    const [, diskId] = BATCH_PATH.exec(url ?? "") ?? [];
+    if (method === "POST" && isUuid(diskId)) return this.#batch(request, machineId, diskId, signal);
+    if (method === "POST" && url === routes.session)
+      return this.#session(request, machineId, signal);
+    if (method === "POST" && url === routes.heartbeat) return this.#heartbeat(request, machineId);
+    throw new OsrError(PROCESS_SERVER_ERRORS.NOT_FOUND, `there is no ${method} ${url}`);
+  }
+
+  async #session(request: IncomingMessage, machineId: Uuid, signal: AbortSignal): Promise<unknown> {
+    const wanted = await readJson(request, sessionRequestShape);
+    checkSessionRequest(wanted);
+    let reply: unknown;
+    await this.sessions.open(new Session(machineId, wanted.epoch), async (session) => {
+      const opened = await openSession(this.#parts, session, wanted, signal);
+      reply = opened.reply;
+      return opened.grant;
+    });
+    this.#parts.context.log.info("session", { machineId, epoch: wanted.epoch });
+    return reply;
+  }
+
+  async #heartbeat(request: IncomingMessage, machineId: Uuid): Promise<HeartbeatReply> {
+    const { epoch } = await readJson(request, heartbeatRequestShape);
+    const { grant } = this.sessions.current(machineId, epoch);
+    const newestPoint = this.#parts.points.newestPoint(grant.groupId);
+    return {
+      disks: [...grant.disks.values()].map(({ stream }) => stream.acked),
+      delayMs: this.#parts.context.cache.delayMs,
+      ...(newestPoint === undefined ? {} : { newestPoint }),
+    };
+  }
+
+  async #batch(
+    request: IncomingMessage,
+    machineId: Uuid,
+    diskId: Uuid,
+    signal: AbortSignal,
+  ): Promise<BatchReply> {
+    const { context } = this.#parts;
+    const granted = this.sessions.granted(machineId);
+    if (granted === undefined) throw unknownSession();
+    if (!granted.grant.disks.has(diskId)) throw foreignDisk(diskId);
+    this.#checkRoom();
+    using _ = await this.#memoryFor(request, signal);
+    const body = await readBody(request, BATCH_BYTES_MAX);
+    context.metrics.receivedBytes.inc(body.length);
+    const { session, grant } = this.sessions.current(machineId, decodeHrlHeader(body, 0).session);
+    const disk = grant.disks.get(diskId);
+    if (disk === undefined) throw foreignDisk(diskId);
+    const batch = parseBatch(body, { diskSizeBytes: disk.sizeBytes });
+    await disk.stream.submit(session, body, batch);
+    return { ...disk.stream.acked, delayMs: context.cache.delayMs };
+  }
+
+  #checkRoom(): void {
+    const { cache, metrics } = this.#parts.context;
+    try {
+      cache.checkRoom();
+    } catch (error) {
+      metrics.throttled.inc();
+      throw error;
+    }
+  }
+
+  async #memoryFor(request: IncomingMessage, signal: AbortSignal): Promise<Disposable> {
+    const { bodies, streams, context } = this.#parts;
+    const bytes = Number(request.headers["content-length"]);
+    if (!Number.isSafeInteger(bytes))
+      throw new OsrError(PROCESS_SERVER_ERRORS.LENGTH_REQUIRED, "Content-Length is missing");
+    // What is too long is refused when it is read.
+    if (bytes > BATCH_BYTES_MAX) return { [Symbol.dispose]: () => undefined };
+    using _ = context.scheduler.after(MEMORY_WAIT_MS, () => {
+      for (const stream of streams.all()) stream.refuseHeld();
+    });
+    return await bodies.take(bytes, signal);
+  }
+}
+
+const machineIds = new WeakMap<object, Uuid>();
+
+/** The machine that the client certificate names. Read once for each connection. Throws CERTIFICATE_REQUIRED. */
+function machineIdOf({ socket }: IncomingMessage): Uuid {
+  const known = machineIds.get(socket);
+  if (known !== undefined) return known;
+  const certificate = (socket as TLSSocket).getPeerCertificate();
+  const name = certificateNameOf(certificate.subjectaltname);
+  if (name?.role !== "mobility-service")
+    throw new OsrError(
+      PROCESS_SERVER_ERRORS.CERTIFICATE_REQUIRED,
+      "the client certificate names no mobility service",
+    );
+  machineIds.set(socket, name.id);
+  return name.id;
+}
+
+async function readJson<T>(request: IncomingMessage, shape: Shape<T>): Promise<T> {
+  return parseJson((await readBody(request, JSON_BYTES_MAX)).toString("utf8"), shape);
+}
+
+function unknownSession(): OsrError {
+  return new OsrError(
+    PROCESS_SERVER_ERRORS.SESSION_REPLACED,
+    "the machine has no session here; the process server may have been started again",
+  );
+}
+
+function foreignDisk(diskId: Uuid): OsrError {
+  return new OsrError(
+    PROCESS_SERVER_ERRORS.DISK_FOREIGN,
+    `disk ${diskId} was not granted to this machine`,
+  );
+}

@@ -1,0 +1,92 @@
+import { type ErrorInfo, OsrError, defineErrors, messageOf } from "@osr/base/errors";
+import { MINUTE_MS, formatBytes, formatDuration } from "@osr/base/units";
+import type { HealthError } from "@osr/contracts/agent-protocol";
+
+import type { CacheLevel } from "./cache-ladder.ts";
+import type { DiskStream } from "./disk-stream.ts";
+
+/** Uploads that wait need this long at the measured uplink: thresholds of Azure Site Recovery. */
+export const DRAIN_MS_WARNING = 30 * MINUTE_MS;
+export const DRAIN_MS_CRITICAL = 45 * MINUTE_MS;
+/** A machine that was not heard of for this long. */
+export const SILENT_MS_MAX = 15 * MINUTE_MS;
+
+const HEALTH = defineErrors({
+  CACHE_FREE_WARNING: {
+    retryable: true,
+    hint: "Check the link to the storage account, or enlarge the cache.",
+  },
+  CACHE_FREE_CRITICAL: {
+    retryable: true,
+    hint: "Below 20 % replication is throttled. Check the link to the storage account, or enlarge the cache.",
+  },
+  CACHE_THROTTLED: {
+    retryable: true,
+    hint: "Replication waits for room in the cache. Check the link to the storage account, or enlarge the cache.",
+  },
+  DRAIN_TIME_WARNING: { retryable: true, hint: "The uplink is slower than the machines change." },
+  DRAIN_TIME_CRITICAL: { retryable: true, hint: "The uplink is slower than the machines change." },
+  MACHINE_SILENT: {
+    retryable: true,
+    hint: "Check that the machine runs and that its mobility service reaches this process server.",
+  },
+  INTERNAL: { retryable: false, hint: "See the log of the process server." },
+});
+
+const CACHE_HEALTH: Readonly<Record<CacheLevel, ErrorInfo | undefined>> = {
+  normal: undefined,
+  warning: HEALTH.CACHE_FREE_WARNING,
+  critical: HEALTH.CACHE_FREE_CRITICAL,
+  throttled: HEALTH.CACHE_THROTTLED,
+};
+
+export type HealthFacts = {
+  readonly level: CacheLevel;
+  readonly freeShare: number;
+  readonly streams: readonly DiskStream[];
+  readonly uploadBytesPerSecond: number | undefined;
+  readonly silentMachines: readonly { readonly name: string; readonly silentMs: number }[];
+};
+
+/** Everything that is wrong at the moment, with stable codes. */
+export function healthOf(facts: HealthFacts): readonly HealthError[] {
+  return [
+    ...cacheHealth(facts),
+    ...drainHealth(facts),
+    ...facts.streams.flatMap(streamHealth),
+    ...facts.silentMachines
+      .filter(({ silentMs }) => silentMs > SILENT_MS_MAX)
+      .map(({ name, silentMs }) =>
+        entry(HEALTH.MACHINE_SILENT, `${name} was not heard of for ${formatDuration(silentMs)}`),
+      ),
+  ];
+}
+
+function cacheHealth({ level, freeShare }: HealthFacts): readonly HealthError[] {
+  const info = CACHE_HEALTH[level];
+  return info === undefined
+    ? []
+    : [entry(info, `${(freeShare * 100).toFixed(1)} % of the cache are free`)];
+}
+
+function drainHealth({ streams, uploadBytesPerSecond }: HealthFacts): readonly HealthError[] {
+  if (uploadBytesPerSecond === undefined) return [];
+  const bytes = streams.reduce((sum, { status }) => sum + status.pendingUploadBytes, 0);
+  const drainMs = (bytes / uploadBytesPerSecond) * 1000;
+  if (drainMs <= DRAIN_MS_WARNING) return [];
+  const info = drainMs > DRAIN_MS_CRITICAL ? HEALTH.DRAIN_TIME_CRITICAL : HEALTH.DRAIN_TIME_WARNING;
+  const message = `${formatBytes(bytes)} wait for the storage account, about ${formatDuration(drainMs)}`;
+  return [entry(info, message)];
+}
+
+function streamHealth(stream: DiskStream): readonly HealthError[] {
+  const { trouble } = stream;
+  if (trouble === undefined) return [];
+  const { diskId } = stream.keys.log;
+  const { code, hint } = trouble instanceof OsrError ? trouble : HEALTH.INTERNAL;
+  return [{ code, message: messageOf(trouble), hint, diskId }];
+}
+
+function entry({ code, hint }: ErrorInfo, message: string): HealthError {
+  return { code, message, hint };
+}
