@@ -15,13 +15,6 @@ const SERVICE_FOLDER = "services/mobility-service";
 const OWN_SCOPE = "@osr/";
 const AGENT_DISK_BYTES = 8 * MIB;
 
-/**
- * How a machine starts its agent. `--experimental-ffi`: freezing by ioctl.
- */
-export function agentCommand(node: string, program: string): string {
-  return `${node} --experimental-ffi --disable-warning=ExperimentalWarning ${program}/src/main.js`;
-}
-
 type Manifest = {
   readonly name: string;
   readonly dependencies?: Readonly<Record<string, string>>;

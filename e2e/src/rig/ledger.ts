@@ -73,12 +73,14 @@ export class Ledger implements Disposable {
 /** Reads the page `/cgi-bin/rows`; throws where it is not whole. */
 export function rowRangesOf(page: string): readonly RowRange[] {
   const lines = page.trim().split("\n");
-  if (lines.pop()?.trim() !== "end")
+  const ranges = lines.slice(0, -1).map((line) => /^(\d+) (\d+) (\d+)$/.exec(line));
+  if (lines.at(-1) !== "end" || ranges.includes(null))
     throw new TypeError(`not a page of rows: ${page.slice(0, 200)}`);
-  return lines.map((line) => {
-    const [client, first, last] = line.split(" ").map(Number);
-    return { client: client ?? Number.NaN, first: first ?? Number.NaN, last: last ?? Number.NaN };
-  });
+  return ranges.map((range) => ({
+    client: Number(range?.[1]),
+    first: Number(range?.[2]),
+    last: Number(range?.[3]),
+  }));
 }
 
 /** The acknowledged rows that no range holds. */

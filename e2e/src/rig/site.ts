@@ -1,0 +1,184 @@
+import type { ChildProcess } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { mkdir, open, readFile, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { dirname, join } from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
+
+import { OsrError } from "@osr/base/errors";
+import { systemClock } from "@osr/base/platform/system-clock";
+import { MINUTE_MS, SECOND_MS } from "@osr/base/units";
+import { uuid } from "@osr/base/uuid";
+import { type Identity, createAuthority, issueCertificate } from "@osr/certificates/site-authority";
+import { certificateUri } from "@osr/contracts/certificate-name";
+
+import { exitOf, runCommand, spawnTied } from "./commands.ts";
+import { processesOf } from "./leaks.ts";
+import { HOST_ADDRESS } from "./machine.ts";
+import { RIG_ERRORS } from "./rig-errors.ts";
+import { PROJECT_DIRECTORY } from "./settings.ts";
+
+const OSR = join(PROJECT_DIRECTORY, "services", "osr", "src", "main.ts");
+const READY_TIMEOUT_MS = 60 * SECOND_MS;
+const STOP_TIMEOUT_MS = 30 * SECOND_MS;
+const POLL_MS = 50;
+const CERTIFICATE_DAYS = 2;
+
+export type SiteRole = "storage-account" | "process-server";
+
+export type Enrolment = {
+  readonly machineId: string;
+  /** Folder with the files for /etc/osr on the machine. */
+  readonly folder: string;
+};
+
+/** A whole site on loopback: the real `osr up` with its roles as child processes; disposing it ends them all. */
+export class Site implements AsyncDisposable {
+  readonly directory: string;
+  readonly processServerPort: number;
+  readonly storageAccountPort: number;
+  readonly #child: ChildProcess;
+
+  private constructor(
+    directory: string,
+    ports: { readonly processServer: number; readonly storageAccount: number },
+    child: ChildProcess,
+  ) {
+    this.directory = directory;
+    this.processServerPort = ports.processServer;
+    this.storageAccountPort = ports.storageAccount;
+    this.#child = child;
+  }
+
+  /** Makes a site in `directory`, an existing folder, and starts it; resolves when its roles serve. */
+  static async start(directory: string, signal?: AbortSignal): Promise<Site> {
+    await writeIdentities(directory);
+    const ports = { processServer: await freePort(), storageAccount: await freePort() };
+    await using log = await open(join(directory, "up.log"), "a");
+    const child = spawnTied(
+      process.execPath,
+      [
+        [OSR, "up", "--directory", directory, "--host", "127.0.0.1"],
+        ["--process-server-port", String(ports.processServer)],
+        ["--storage-account-port", String(ports.storageAccount)],
+      ].flat(),
+      { stdio: ["ignore", log.fd, log.fd] },
+    );
+    child.on("error", () => undefined);
+    const site = new Site(directory, ports, child);
+    try {
+      await site.#ready(signal);
+      return site;
+    } catch (error) {
+      await site[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** Runs an `osr` command about this site and gives what it prints as JSON. */
+  async osr(words: readonly string[], signal?: AbortSignal): Promise<unknown> {
+    const text = await runCommand(
+      process.execPath,
+      [OSR, "-o", "json", ...words, "--site", this.directory],
+      { timeoutMs: 10 * MINUTE_MS, signal },
+    );
+    return text.trim() === "" ? undefined : (JSON.parse(text) as unknown);
+  }
+
+  /** Enrols a machine of the rig, which reaches the process server at the host's address. */
+  async enrol(name: string, pointIntervalSeconds: number): Promise<Enrolment> {
+    const folder = join(this.directory, "machines", name);
+    await mkdir(dirname(folder), { recursive: true });
+    const enrolled = await this.osr(
+      [
+        ["mobility-service", "enrol", name, "--out", folder],
+        ["--process-server", `${HOST_ADDRESS}:${this.processServerPort}`],
+        ["--point-interval", String(pointIntervalSeconds)],
+      ].flat(),
+    );
+    return { machineId: (enrolled as { machineId: string }).machineId, folder };
+  }
+
+  /** The process of a role at the moment, for scenarios that kill it; `osr up` starts a new one. */
+  async rolePid(role: SiteRole): Promise<number | undefined> {
+    const processes = await processesOf(join(this.directory, role));
+    return processes.find(({ name }) => name.includes(` ${role} run `))?.pid;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#child.kill("SIGTERM");
+    const ended = await Promise.race([
+      exitOf(this.#child).then(() => true),
+      wait(STOP_TIMEOUT_MS, false, { ref: false }),
+    ]);
+    if (!ended) {
+      this.#child.kill("SIGKILL");
+      await exitOf(this.#child);
+    }
+    // Roles of an `osr up` that had to be killed.
+    for (const { pid } of await processesOf(this.directory)) process.kill(pid, "SIGKILL");
+  }
+
+  async #ready(signal?: AbortSignal): Promise<void> {
+    const end = performance.now() + READY_TIMEOUT_MS;
+    for (;;) {
+      signal?.throwIfAborted();
+      const said = await readFile(join(this.directory, "up.log"), "utf8");
+      if (/^ready\b/m.test(said)) return;
+      const ended = this.#child.exitCode !== null || this.#child.signalCode !== null;
+      if (ended || performance.now() > end)
+        throw new OsrError(
+          ended ? RIG_ERRORS.RIG_COMMAND_FAILED : RIG_ERRORS.RIG_TIMEOUT,
+          `osr up is not ready:\n${said.slice(-4000)}`,
+        );
+      await wait(POLL_MS);
+    }
+  }
+}
+
+/**
+ * The site's authority and the process server's certificate, made beforehand: machines of the rig see the host under
+ * another address than the one on which the process server listens, and the certificate must name it.
+ */
+async function writeIdentities(directory: string): Promise<void> {
+  const clock = systemClock;
+  const authority = await createAuthority({ commonName: "rig", days: CERTIFICATE_DAYS, clock });
+  const processServer = await issueCertificate(authority, {
+    commonName: "process-server",
+    uri: certificateUri({ role: "process-server", id: uuid(randomUUID()) }),
+    ipAddresses: ["127.0.0.1", HOST_ADDRESS],
+    days: CERTIFICATE_DAYS,
+    usage: "both",
+    clock,
+  });
+  const roleFolder = join(directory, "process-server");
+  await mkdir(join(directory, "secrets"), { recursive: true, mode: 0o700 });
+  await mkdir(roleFolder, { recursive: true });
+  const write = (identity: Identity, certificate: string, key: string): Promise<unknown> =>
+    Promise.all([
+      writeFile(certificate, identity.certificatePem),
+      writeFile(key, identity.privateKeyPem, { mode: 0o600 }),
+    ]);
+  await write(
+    authority,
+    join(directory, "authority.pem"),
+    join(directory, "secrets", "authority-key.pem"),
+  );
+  await write(
+    processServer,
+    join(roleFolder, "certificate.pem"),
+    join(roleFolder, "private-key.pem"),
+  );
+}
+
+/** A TCP port of loopback that nobody uses at the moment. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  if (typeof address !== "object" || address === null)
+    throw new OsrError(RIG_ERRORS.RIG_UNSUPPORTED, "loopback has no free port");
+  return address.port;
+}

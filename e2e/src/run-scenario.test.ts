@@ -1,0 +1,51 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { test } from "node:test";
+
+import { silentNarrator } from "./rig/narrator.ts";
+import { runScenario } from "./run-scenario.ts";
+import type { Scenario } from "./scenario.ts";
+
+function scenario(run: Scenario["run"]): Scenario {
+  return { name: "test", summary: "", run };
+}
+
+const never = new AbortController().signal;
+
+test("a scenario holds where each of its checks does", async () => {
+  const good = scenario(async ({ check }) => check("one", true, "1 of 1"));
+  const result = await runScenario(good, silentNarrator, never);
+  assert.equal(result.holds, true);
+  assert.deepEqual(
+    result.checks.map(({ check }) => check),
+    ["one", "nothing is left behind"],
+  );
+  const bad = scenario(async ({ check }) => {
+    check("one", true, "");
+    check("two", false, "");
+  });
+  assert.equal((await runScenario(bad, silentNarrator, never)).holds, false);
+});
+
+test("a scenario that throws or claims nothing does not hold", async () => {
+  const thrown = scenario(async () => {
+    throw new Error("planted");
+  });
+  const result = await runScenario(thrown, silentNarrator, never);
+  assert.equal(result.holds, false);
+  assert.match(result.checks[0]?.detail ?? "", /planted/);
+  const empty = scenario(async () => undefined);
+  assert.equal((await runScenario(empty, silentNarrator, never)).holds, false);
+});
+
+test("a process that a scenario leaves in its folder is found", async (t) => {
+  let pid: number | undefined;
+  t.after(() => pid !== undefined && process.kill(pid, "SIGKILL"));
+  const leaking = scenario(async ({ check, folder }) => {
+    check("one", true, "");
+    pid = spawn("sleep", ["60"], { cwd: folder.path, stdio: "ignore" }).pid;
+  });
+  const result = await runScenario(leaking, silentNarrator, never);
+  assert.equal(result.holds, false);
+  assert.match(result.checks.at(-1)?.detail ?? "", /process \d+ sleep 60/);
+});

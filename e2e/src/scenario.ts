@@ -1,0 +1,31 @@
+import type { Narrator } from "./rig/narrator.ts";
+import type { RunFolder } from "./rig/run-folder.ts";
+
+/** One thing that a scenario claims. */
+export type Check = { readonly check: string; readonly holds: boolean; readonly detail: string };
+
+export type ScenarioContext = {
+  readonly narrator: Narrator;
+  /** Aborted by Ctrl-C; a scenario cleans up and ends soon. */
+  readonly signal: AbortSignal;
+  readonly folder: RunFolder;
+  /** Notes whether a claim holds, with the numbers behind it. */
+  readonly check: (check: string, holds: boolean, detail: string) => void;
+};
+
+/** An end-to-end scenario: real processes, real machines, and claims that can fail. */
+export type Scenario = {
+  readonly name: string;
+  /** One line for people. */
+  readonly summary: string;
+  run(context: ScenarioContext): Promise<void>;
+};
+
+/** What `npm run e2e -- NAME --json FILE` writes. */
+export type ScenarioResult = {
+  readonly name: string;
+  /** True where every check holds, and there was at least one. */
+  readonly holds: boolean;
+  readonly seconds: number;
+  readonly checks: readonly Check[];
+};

@@ -1,0 +1,184 @@
+import { setTimeout as wait } from "node:timers/promises";
+
+import { MIB, MINUTE_MS } from "@osr/base/units";
+
+import { agentDisk } from "../rig/agent-program.ts";
+import { type FastAgentOptions, startFastAgent } from "../rig/fast-agent.ts";
+import { startFastMachine } from "../rig/fast-rig.ts";
+import type { Machine } from "../rig/machine.ts";
+import { ReferenceSnapshots } from "../rig/reference-snapshots.ts";
+import {
+  type Comparison,
+  type ListedPoint,
+  comparePoint,
+  listedPoints,
+} from "../rig/repository-points.ts";
+import { Site } from "../rig/site.ts";
+import { startWriters, stopWriters } from "../rig/writers.ts";
+import type { Scenario, ScenarioContext } from "../scenario.ts";
+
+const POINTS_MIN = 20;
+/** Points of the machine with the planted fault: enough that one of them differs. */
+const FUZZY_POINTS_MIN = 3;
+const DATA_DISKS_BYTES = [64 * MIB, 48 * MIB];
+const DISKS = ["data1", "data2"];
+const POINTS_TIMEOUT_MS = 12 * MINUTE_MS;
+const POLL_MS = 2000;
+
+/** Every recovery point is, byte for byte, what the disks held while they were frozen; and the comparison can tell. */
+export const fastPoints: Scenario = {
+  name: "fast-points",
+  summary: `at least ${POINTS_MIN} points under fio and dd, each byte-exact; a planted fuzzy cut is caught`,
+  async run(context) {
+    const { folder, narrator, signal } = context;
+    await using site = await narrator.step("starting the site", async () =>
+      Site.start(await folder.folder("site"), signal),
+    );
+    await exactPoints(context, site);
+    await plantedFault(context, site);
+    const verified = await site
+      .osr(["repository", "verify"], signal)
+      .then(() => "every object is sound", String);
+    context.check(
+      "the repository verifies with and without keys",
+      verified === "every object is sound",
+      verified,
+    );
+  },
+};
+
+async function exactPoints(context: ScenarioContext, site: Site): Promise<void> {
+  const run = await pointsUnderLoad(context, site, "exact", POINTS_MIN, {});
+  const offered = run.points.filter((point) => point.offered === "yes");
+  context.check(
+    `at least ${POINTS_MIN} points were made under load`,
+    offered.length >= POINTS_MIN,
+    `${offered.length} offered, ${run.points.length} in all, frozen while held: ${run.cuts}`,
+  );
+  const differing = run.comparisons.filter(differs);
+  context.check(
+    "every offered point is byte-exact",
+    differing.length === 0 && run.comparisons.length === offered.length * DISKS.length,
+    differing.map(text).join("; ") || `${run.comparisons.length} disks compared, all equal`,
+  );
+  const distinct = new Set(run.comparisons.map(({ frozenSha256 }) => frozenSha256));
+  context.check(
+    "the disks changed from point to point",
+    distinct.size > offered.length,
+    `${distinct.size} different contents`,
+  );
+}
+
+async function plantedFault(context: ScenarioContext, site: Site): Promise<void> {
+  const run = await pointsUnderLoad(context, site, "fuzzy", FUZZY_POINTS_MIN, {
+    testFaults: { quietWindow: "unchecked", freeze: "skipped" },
+  });
+  const differing = run.comparisons.filter(differs);
+  context.check(
+    "a planted fuzzy cut is caught by the same comparison",
+    differing.length > 0,
+    `${differing.length} of ${run.comparisons.length} disks differ`,
+  );
+}
+
+type PointsRun = {
+  readonly points: readonly ListedPoint[];
+  readonly comparisons: readonly Comparison[];
+  readonly cuts: number;
+};
+
+/** Protects a fresh machine with writers in it until it has `pointsMin` points, and compares each of them. */
+async function pointsUnderLoad(
+  context: ScenarioContext,
+  site: Site,
+  name: string,
+  pointsMin: number,
+  agentOptions: FastAgentOptions,
+): Promise<PointsRun> {
+  const { folder, narrator, signal } = context;
+  await using machine = await startFastMachine({
+    directory: await folder.folder(name),
+    dataDisksBytes: DATA_DISKS_BYTES,
+    agentDiskPath: await agentDisk(narrator, signal),
+    narrator,
+    signal,
+  });
+  using references = await ReferenceSnapshots.attach(machine, DISKS, narrator);
+  const kernelNames = await kernelNamesOf(machine);
+  await startWriters(machine.shell);
+  const machineId = await startFastAgent(machine, site, name, agentOptions);
+  const listed = await narrator.step(`waiting for ${pointsMin} points (${name})`, () =>
+    untilPoints(site, machineId, { pointsMin, references, context, machine }),
+  );
+  await stopWriters(machine.shell);
+  // Cuts that were not completed when the machine's power goes are no points; those that are must be exact.
+  const points = listed.filter((point) => references.cutIds.includes(point.cut));
+  const comparisons = await narrator.step(
+    `comparing ${points.length} points (${name})`,
+    async () => {
+      const all: Comparison[] = [];
+      for (const point of points.filter((each) => each.offered === "yes"))
+        all.push(
+          ...(await comparePoint(site, point, await references.of(point.cut, signal), {
+            kernelNameOf: (disk) => kernelNames.get(disk) ?? disk,
+            directory: await folder.folder("points"),
+            signal,
+          })),
+        );
+      return all;
+    },
+  );
+  return { points: listed, comparisons, cuts: references.cutIds.length };
+}
+
+async function untilPoints(
+  site: Site,
+  machineId: string,
+  options: {
+    readonly pointsMin: number;
+    readonly references: ReferenceSnapshots;
+    readonly context: ScenarioContext;
+    readonly machine: Machine;
+  },
+): Promise<readonly ListedPoint[]> {
+  const { pointsMin, references, context, machine } = options;
+  const { narrator, signal } = context;
+  const end = performance.now() + POINTS_TIMEOUT_MS;
+  for (let said = -1; ;) {
+    const points = await listedPoints(site, machineId, signal);
+    const offered = points.filter((point) => point.offered === "yes").length;
+    if (offered >= pointsMin) return points;
+    if (offered !== said) {
+      narrator.say(`${offered} points, ${references.cutIds.length} cuts`);
+      said = offered;
+    }
+    if (performance.now() > end) {
+      const log = await machine.shell.run("cat /run/osr/status.json; tail -n 30 /run/agent.log");
+      narrator.say(log.output);
+      return points;
+    }
+    await wait(POLL_MS, undefined, { signal });
+  }
+}
+
+/** What the machine's kernel calls the disks of the rig. */
+async function kernelNamesOf(machine: Machine): Promise<ReadonlyMap<string, string>> {
+  const text = await machine.shell.must(
+    'for block in /sys/block/vd*; do echo "$(cat $block/serial) ${block##*/}"; done',
+  );
+  return new Map(
+    text
+      .trim()
+      .split("\n")
+      .map((line) => line.split(" "))
+      .map(([serial = "", name = ""]) => [serial, name] as const),
+  );
+}
+
+function differs(comparison: Comparison): boolean {
+  return comparison.frozenSha256 !== comparison.materialisedSha256;
+}
+
+function text({ point, disk, frozenSha256, materialisedSha256 }: Comparison): string {
+  return `point ${point.point} ${disk}: frozen ${frozenSha256}, materialised ${materialisedSha256}`;
+}
