@@ -29,6 +29,8 @@ function infoOf(refusal: Refusal | undefined): ErrorInfo {
   if (refusal === undefined) return STORE_ERRORS.STORE_UNAVAILABLE;
   const { status, code } = refusal;
   if (code === "ContainerNotFound") return STORE_ERRORS.STORE_MISSING;
+  // Our own role's; Azure has no such answer.
+  if (code === "ObjectDamaged") return STORE_ERRORS.OBJECT_DAMAGED;
   if (status === 401 || status === 403) return STORE_ERRORS.STORE_FORBIDDEN;
   if (status === 404) return STORE_ERRORS.OBJECT_NOT_FOUND;
   if (status === 416) return STORE_ERRORS.OBJECT_RANGE;

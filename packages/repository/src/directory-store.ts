@@ -46,6 +46,8 @@ export type StoredHead = ObjectHead & {
   readonly createdUnixMs: number;
 };
 
+export type StoredPage = Omit<ListPage, "objects"> & { readonly objects: readonly StoredHead[] };
+
 /** An object that is being read. Dispose it. */
 export type OpenObject = AsyncDisposable & {
   readonly head: StoredHead;
@@ -138,7 +140,7 @@ export class DirectoryStore implements ObjectStore {
     signal?.throwIfAborted();
   }
 
-  async list(prefix: string, options: ListOptions = {}): Promise<ListPage> {
+  async list(prefix: string, options: ListOptions = {}): Promise<StoredPage> {
     const { after = "", pageMax = LIST_PAGE_MAX, signal } = options;
     checkObjectPrefix(prefix);
     assert(pageMax >= 1 && pageMax <= LIST_PAGE_MAX, "a page has 1 to LIST_PAGE_MAX objects");
@@ -151,7 +153,7 @@ export class DirectoryStore implements ObjectStore {
       if (hasMore) break;
       names.push(name);
     }
-    const objects: ObjectHead[] = [];
+    const objects: StoredHead[] = [];
     for (let index = 0; index < names.length; index += STATS_AT_ONCE) {
       const some = names.slice(index, index + STATS_AT_ONCE);
       const heads = await Promise.all(some.map((name) => this.#listed(name)));
@@ -262,13 +264,14 @@ export class DirectoryStore implements ObjectStore {
   }
 
   /** Undefined where the object was deleted meanwhile. */
-  async #listed(name: string): Promise<ObjectHead | undefined> {
+  async #listed(name: string): Promise<StoredHead | undefined> {
     const path = join(this.#objects, name);
     const found = await stat(path).catch(() => undefined);
     if (found === undefined) return undefined;
     if (this.#options.access === "write") await onDisk(this.#durability.confirm(path));
     // A file that was cut is listed, so that whoever checks the store meets it.
-    return { name, sizeBytes: Math.max(0, found.size - TRAILER_BYTES) };
+    const sizeBytes = Math.max(0, found.size - TRAILER_BYTES);
+    return { name, sizeBytes, createdUnixMs: Math.floor(found.mtimeMs) };
   }
 }
 
