@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { messageOf, systemErrorCode } from "@osr/base/errors";
+import { MIB } from "@osr/base/units";
 
 import { runStatus } from "./command.ts";
 
@@ -23,6 +24,8 @@ const TIMEOUT_MS_DEFAULT = 2500;
 /** `cli; mov al,0x31; out 0xf4,al; hlt; jmp $`: the debug-exit device turns 0x31 into exit status 99. */
 const BOOT_CODE = Buffer.from([0xfa, 0xb0, 0x31, 0xe6, 0xf4, 0xf4, 0xeb, 0xfd]);
 const BOOT_STATUS = 99;
+/** The firmware gives a disk of less than a cylinder no geometry, and does not boot from it. */
+const IMAGE_BYTES = MIB;
 
 /**
  * KVM only where a boot proves it. `/dev/kvm` can exist and be a software imitation that runs a boot sector slowly and
@@ -52,10 +55,10 @@ async function bootOnce(qemu: string, timeoutMs: number): Promise<Accelerator> {
   const directory = await mkdtemp(join(tmpdir(), "osr-kvm-"));
   try {
     const image = join(directory, "boot.img");
-    const sector = Buffer.alloc(512);
-    BOOT_CODE.copy(sector);
-    sector.writeUInt16LE(0xaa55, 510);
-    await writeFile(image, sector);
+    const content = Buffer.alloc(IMAGE_BYTES);
+    BOOT_CODE.copy(content);
+    content.writeUInt16LE(0xaa55, 510);
+    await writeFile(image, content);
     const drive = {
       driver: "raw",
       "node-name": "boot",
