@@ -1,0 +1,66 @@
+import { must } from "@osr/base/assert";
+import { BLOCK_BYTES } from "@osr/base/block-range";
+import { MIB } from "@osr/base/units";
+import { alignedBuffer } from "@osr/block-device/aligned-buffer";
+
+import { BATCH_BODY_BYTES } from "./batch-writer.ts";
+import { wordsOf } from "./zero-blocks.ts";
+
+/** Batches of all disks that are being read or under way: the agent's whole memory for data on its way. */
+export const BATCHES_HELD_MAX = 4;
+
+/** Blocks that are read at once. */
+export const READ_BLOCKS = MIB / BLOCK_BYTES;
+
+/** Memory of one batch, with whatever its last user left in it. */
+export type BatchBuffers = {
+  readonly body: Buffer;
+  /** Page-aligned memory of READ_BLOCKS, and the same as words. */
+  readonly read: Buffer;
+  readonly words: Int32Array;
+};
+
+type Waiter = (buffers: BatchBuffers) => void;
+
+/** Memory of batches under one limit for the machine; whoever waits longest is next. */
+export class BatchMemory {
+  readonly #free: BatchBuffers[] = [];
+  readonly #waiting: Waiter[] = [];
+
+  constructor(count: number = BATCHES_HELD_MAX) {
+    const bytes = READ_BLOCKS * BLOCK_BYTES;
+    const aligned = alignedBuffer(count * bytes);
+    for (let index = 0; index < count; index++) {
+      const read = aligned.subarray(index * bytes, (index + 1) * bytes);
+      const body = Buffer.allocUnsafeSlow(BATCH_BODY_BYTES);
+      this.#free.push({ body, read, words: wordsOf(read) });
+    }
+  }
+
+  /** Rejects with the signal's reason. */
+  async take(signal: AbortSignal): Promise<BatchBuffers> {
+    signal.throwIfAborted();
+    const free = this.#free.pop();
+    if (free !== undefined) return free;
+    const { promise, resolve, reject } = Promise.withResolvers<BatchBuffers>();
+    const onAbort = (): void => {
+      const index = this.#waiting.indexOf(resolve);
+      // Already given: the caller has it and gives it back.
+      if (index < 0) return;
+      this.#waiting.splice(index, 1);
+      reject(signal.reason);
+    };
+    signal.addEventListener("abort", onAbort, { once: true });
+    this.#waiting.push(resolve);
+    try {
+      return await promise;
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  give(buffers: BatchBuffers): void {
+    if (this.#waiting.length > 0) must(this.#waiting.shift(), "waiter")(buffers);
+    else this.#free.push(buffers);
+  }
+}

@@ -1,0 +1,357 @@
+import { assert, must } from "@osr/base/assert";
+import { BLOCK_BYTES, blocksOf } from "@osr/base/block-range";
+import type { Clock } from "@osr/base/clock";
+import { OsrError, hasCode } from "@osr/base/errors";
+import { MIB, SECOND_MS } from "@osr/base/units";
+import type { Uuid } from "@osr/base/uuid";
+import type { DirectReader, ProtectableDisk } from "@osr/block-device/protected-disk";
+import type { AckedDisk, BatchReply, GrantedDisk } from "@osr/contracts/agent-protocol";
+import type { Tag } from "@osr/contracts/tag";
+
+import { allDone } from "./all-done.ts";
+import { type BatchBuffers, type BatchMemory, READ_BLOCKS } from "./batch-memory.ts";
+import { BatchWriter, type StreamPosition, type WrittenBatch } from "./batch-writer.ts";
+import type { DirtyMemory } from "./dirty-memory.ts";
+import { DiskDirtyState } from "./disk-dirty-state.ts";
+import { MOBILITY_ERRORS } from "./mobility-errors.ts";
+import type { Remainder } from "./remainder.ts";
+import { SendWindow } from "./send-window.ts";
+import { maskSwap } from "./swap-mask.ts";
+
+/** An interval ends after so many bytes or so long, so that what was copied becomes vaulted and need not be sent again. */
+const INTERVAL_BYTES_MAX = 256 * MIB;
+const INTERVAL_MS_MAX = 30 * SECOND_MS;
+/** Blocks looked at for one batch: a batch of nothing but zeros ends here. */
+const BATCH_SCAN_BLOCKS_MAX = (64 * MIB) / BLOCK_BYTES;
+const BLOCK_SECTORS = BLOCK_BYTES / 512;
+
+/** The session that a disk's records go to. */
+export interface BatchSender {
+  readonly epoch: number;
+  /** Aborted when the session is lost or the service stops. */
+  readonly signal: AbortSignal;
+  /**
+   * Sends a batch until it is spooled. Rejects only when it never can be: session lost, log fenced, service stopped.
+   */
+  send(diskId: Uuid, batch: WrittenBatch): Promise<SentBatch>;
+}
+export type SentBatch = { readonly reply: BatchReply; readonly attempts: number };
+
+export type DiskReplicationOptions = {
+  readonly disk: ProtectableDisk;
+  readonly reader: DirectReader;
+  readonly dirtyMemory: DirtyMemory;
+  readonly batchMemory: BatchMemory;
+  readonly clock: Clock;
+};
+
+type Stream = {
+  readonly sender: BatchSender;
+  readonly diskId: Uuid;
+  readonly window: SendWindow;
+  readonly position: StreamPosition;
+  nextInterval: number;
+  /** Of the interval that is being written. */
+  open?: { readonly startedMs: number; bytes: number };
+};
+
+/**
+ * Replicates one disk. At the start all of it is dirty, so that initial replication is the first round of the one path:
+ * take dirty runs for the interval, read them, write them as records, send. Its methods but `changed` and `acked` are
+ * called one at a time (see Turn).
+ */
+export class DiskReplication {
+  readonly disk: ProtectableDisk;
+  readonly state: DiskDirtyState;
+  readonly #options: DiskReplicationOptions;
+  readonly #runStarts = new Uint32Array(READ_BLOCKS);
+  readonly #runCounts = new Uint16Array(READ_BLOCKS);
+  /** 1 where a run could not be read. */
+  readonly #runFailed = new Uint8Array(READ_BLOCKS);
+  #cursor = 0;
+  /** Newest interval of this session whose END is spooled: none above it can be vaulted. */
+  #endedInterval = 0;
+  #stream: Stream | undefined;
+  #stage: "initial" | "delta" = "initial";
+  #unreadable: OsrError | undefined;
+  #fenced: OsrError | undefined;
+  #readBytes = 0;
+  #sentBytes = 0;
+
+  constructor(options: DiskReplicationOptions) {
+    this.#options = options;
+    this.disk = options.disk;
+    this.state = new DiskDirtyState(blocksOf(options.disk.sizeBytes), options.dirtyMemory);
+    this.state.live.addAll();
+  }
+
+  /** "delta" once all of the disk was copied. */
+  get stage(): "initial" | "delta" {
+    return this.#stage;
+  }
+
+  /** Why part of the disk cannot be read at the moment. */
+  get unreadable(): OsrError | undefined {
+    return this.#unreadable;
+  }
+
+  /** Present once another owner has the disk's log: nothing of it is sent any more. */
+  get fenced(): OsrError | undefined {
+    return this.#fenced;
+  }
+
+  get readBytes(): number {
+    return this.#readBytes;
+  }
+
+  /** Bytes of batches that are spooled. */
+  get sentBytes(): number {
+    return this.#sentBytes;
+  }
+
+  get dirtyBytes(): number {
+    return this.state.live.blocks * BLOCK_BYTES;
+  }
+
+  get diskId(): Uuid {
+    return this.#granted().diskId;
+  }
+
+  /** Takes down a change; 512-byte sectors of the whole disk. Allocates a page of a bitmap at most. */
+  changed(sector: number, sectorCount: number): void {
+    const first = Math.floor(sector / BLOCK_SECTORS);
+    const end = Math.ceil((sector + sectorCount) / BLOCK_SECTORS);
+    this.state.live.add(first, end - first);
+  }
+
+  /**
+   * Continues in a new session: all that is not vaulted is sent again. Interval numbers of the last session say nothing
+   * beyond this moment, since another process server may not know of them.
+   */
+  attach(sender: BatchSender, granted: GrantedDisk): void {
+    this.state.vaulted(Math.min(granted.vaultedInterval, this.#endedInterval));
+    this.state.returnAll();
+    this.#endedInterval = 0;
+    this.#stream = {
+      sender,
+      diskId: granted.diskId,
+      window: new SendWindow(),
+      position: { session: sender.epoch, interval: 0, recordNo: 0 },
+      nextInterval: granted.nextInterval,
+    };
+  }
+
+  /** Waits for what is under way of a session that was lost; nothing of it is taken in afterwards. */
+  async detach(): Promise<void> {
+    await this.#stream?.window.settled().catch(() => undefined);
+    this.#stream = undefined;
+  }
+
+  /** What the process server says of the disk in this session. */
+  acked(ack: AckedDisk): void {
+    this.state.vaulted(Math.min(ack.vaultedInterval, this.#endedInterval));
+  }
+
+  /**
+   * Copies what is dirty, from the disk's start to its end once, and waits until it is spooled. What cannot be read stays
+   * dirty (`unreadable`). Rejects as BatchSender.send does; then the disk must be attached anew.
+   */
+  async copyRound(): Promise<void> {
+    const stream = this.#granted();
+    this.#cursor = 0;
+    let unreadable: OsrError | undefined;
+    for (;;) {
+      if (this.#isIntervalFull(stream)) await this.endInterval();
+      await stream.window.room();
+      const buffers = await this.#options.batchMemory.take(stream.sender.signal);
+      let batch: WrittenBatch | undefined;
+      try {
+        this.openInterval();
+        this.#unreadable = undefined;
+        batch = await this.#fill(stream, buffers);
+        unreadable ??= this.#unreadable;
+      } finally {
+        if (batch === undefined) this.#options.batchMemory.give(buffers);
+      }
+      if (batch === undefined) break;
+      this.#start(stream, batch, buffers);
+    }
+    await stream.window.settled();
+    this.#unreadable = unreadable;
+    if (unreadable === undefined) this.#stage = "delta";
+  }
+
+  /** Opens the next interval unless one is open. */
+  openInterval(): void {
+    const stream = this.#granted();
+    if (stream.open !== undefined) return;
+    stream.position.interval = stream.nextInterval;
+    stream.position.recordNo = 0;
+    stream.nextInterval += 1;
+    this.state.begin(stream.position.interval);
+    stream.open = { startedMs: this.#options.clock.monotonicMs(), bytes: 0 };
+  }
+
+  /** Ends the open interval, with a tag where it is a recovery point's, and waits until all of it is spooled. */
+  async endInterval(tag?: Tag): Promise<void> {
+    const stream = this.#granted();
+    this.openInterval();
+    const buffers = await this.#options.batchMemory.take(stream.sender.signal);
+    const writer = new BatchWriter(buffers.body, stream.position);
+    if (tag !== undefined) writer.mark(tag);
+    writer.end();
+    this.#start(stream, writer.finish(), buffers);
+    await stream.window.settled();
+    delete stream.open;
+    this.#endedInterval = stream.position.interval;
+  }
+
+  /** Ends an interval that has been open for long. */
+  async endOldInterval(): Promise<void> {
+    if (this.#isIntervalFull(this.#granted())) await this.endInterval();
+  }
+
+  /**
+   * Reads all that is dirty into `remainder`, synchronously: runs while the machine is frozen. False where there is no room
+   * for all. Throws DISK_UNREADABLE; that run stays dirty. An interval is open.
+   */
+  readRemainder(remainder: Remainder, diskIndex: number): boolean {
+    for (let at = 0; this.state.live.blocks > 0;) {
+      const count = this.state.take(at, Math.min(READ_BLOCKS, remainder.roomBlocks));
+      if (count === 0) return false;
+      const start = this.state.runStart;
+      const from = remainder.blocks * BLOCK_BYTES;
+      const target = remainder.memory.subarray(from, from + count * BLOCK_BYTES);
+      try {
+        this.#options.reader.readSync(start * BLOCK_BYTES, target);
+      } catch (error) {
+        this.state.live.add(start, count);
+        throw error;
+      }
+      maskSwap(this.disk.swapRanges, start, count, remainder.memory, from);
+      remainder.push(diskIndex, start, count);
+      at = start + count;
+    }
+    return true;
+  }
+
+  /** Sends what `readRemainder` read of this disk, and waits until it is spooled. */
+  async sendRemainder(remainder: Remainder, diskIndex: number): Promise<void> {
+    const stream = this.#granted();
+    for (let run = 0, at = 0; run < remainder.runs;) {
+      await stream.window.room();
+      const buffers = await this.#options.batchMemory.take(stream.sender.signal);
+      const writer = new BatchWriter(buffers.body, stream.position);
+      for (; run < remainder.runs; run++) {
+        const count = must(remainder.counts[run], "count");
+        if (remainder.disks[run] === diskIndex) {
+          if (writer.roomBlocks < count) break;
+          const start = must(remainder.starts[run], "start");
+          writer.blocks(start, count, remainder.memory, remainder.words, at);
+          this.#readBytes += count * BLOCK_BYTES;
+        }
+        at += count;
+      }
+      if (writer.isEmpty) this.#options.batchMemory.give(buffers);
+      else this.#start(stream, writer.finish(), buffers);
+    }
+    await stream.window.settled();
+  }
+
+  async #fill(stream: Stream, buffers: BatchBuffers): Promise<WrittenBatch | undefined> {
+    const writer = new BatchWriter(buffers.body, stream.position);
+    for (let scanned = 0; scanned < BATCH_SCAN_BLOCKS_MAX;) {
+      const runs = this.#takeRuns(Math.min(READ_BLOCKS, writer.roomBlocks));
+      if (runs === 0) break;
+      await this.#readRuns(runs, buffers.read);
+      scanned += this.#writeRuns(runs, writer, buffers);
+    }
+    return writer.isEmpty ? undefined : writer.finish();
+  }
+
+  /** Moves runs of at most `blocksMax` blocks in all into the interval; returns how many runs. */
+  #takeRuns(blocksMax: number): number {
+    let runs = 0;
+    for (let blocks = 0; blocks < blocksMax; runs++) {
+      const count = this.state.take(this.#cursor, blocksMax - blocks);
+      if (count === 0) break;
+      this.#runStarts[runs] = this.state.runStart;
+      this.#runCounts[runs] = count;
+      this.#runFailed[runs] = 0;
+      this.#cursor = this.state.runStart + count;
+      blocks += count;
+    }
+    return runs;
+  }
+
+  async #readRuns(runs: number, memory: Buffer): Promise<void> {
+    const reads: Promise<void>[] = [];
+    for (let run = 0, at = 0; run < runs; run++) {
+      const bytes = must(this.#runCounts[run], "count") * BLOCK_BYTES;
+      reads.push(this.#readRun(run, memory.subarray(at, at + bytes)));
+      at += bytes;
+    }
+    // All of them, even where one fails: their memory is used again afterwards.
+    await allDone(reads);
+  }
+
+  async #readRun(run: number, target: Buffer): Promise<void> {
+    const start = must(this.#runStarts[run], "start");
+    try {
+      await this.#options.reader.read(start * BLOCK_BYTES, target);
+      maskSwap(this.disk.swapRanges, start, target.length / BLOCK_BYTES, target, 0);
+      this.#readBytes += target.length;
+    } catch (error) {
+      if (!hasCode(error, MOBILITY_ERRORS.DISK_UNREADABLE)) throw error;
+      // Dirty again, and behind the cursor: the next round tries it.
+      this.state.live.add(start, target.length / BLOCK_BYTES);
+      this.#unreadable = error;
+      this.#runFailed[run] = 1;
+    }
+  }
+
+  #writeRuns(runs: number, writer: BatchWriter, buffers: BatchBuffers): number {
+    let at = 0;
+    for (let run = 0; run < runs; run++) {
+      const start = must(this.#runStarts[run], "start");
+      const count = must(this.#runCounts[run], "count");
+      if (this.#runFailed[run] === 0) writer.blocks(start, count, buffers.read, buffers.words, at);
+      at += count;
+    }
+    return at;
+  }
+
+  #start(stream: Stream, batch: WrittenBatch, buffers: BatchBuffers): void {
+    must(stream.open, "an interval is open").bytes += batch.body.length;
+    stream.window.start(this.#send(stream, batch, buffers));
+  }
+
+  async #send(
+    stream: Stream,
+    batch: WrittenBatch,
+    buffers: BatchBuffers,
+  ): Promise<{ delayMs: number; attempts: number }> {
+    try {
+      const { reply, attempts } = await stream.sender.send(stream.diskId, batch);
+      this.#sentBytes += batch.body.length;
+      this.acked(reply);
+      return { delayMs: reply.delayMs, attempts };
+    } catch (error) {
+      if (hasCode(error, MOBILITY_ERRORS.LOG_FENCED)) this.#fenced = error;
+      throw error;
+    } finally {
+      this.#options.batchMemory.give(buffers);
+    }
+  }
+
+  #isIntervalFull(stream: Stream): boolean {
+    if (stream.open === undefined || stream.position.recordNo === 0) return false;
+    const ageMs = this.#options.clock.monotonicMs() - stream.open.startedMs;
+    return stream.open.bytes >= INTERVAL_BYTES_MAX || ageMs >= INTERVAL_MS_MAX;
+  }
+
+  #granted(): Stream {
+    assert(this.#stream !== undefined, "the disk is attached to a session");
+    return this.#stream;
+  }
+}

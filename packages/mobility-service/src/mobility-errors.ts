@@ -1,0 +1,41 @@
+import { defineErrors } from "@osr/base/errors";
+
+/** What stops recovery points or replication at the agent. The codes are also those of its health errors. */
+export const MOBILITY_ERRORS = defineErrors({
+  SESSION_LOST: {
+    retryable: true,
+    hint: "The mobility service opens a new session by itself; what was not vaulted is sent again.",
+  },
+  LOG_FENCED: {
+    retryable: false,
+    hint: "Another owner has this disk's log, as after a failover. This machine must not replicate it any more: power it off, or reprotect it.",
+  },
+  TRACKING_LOST: {
+    retryable: false,
+    hint: "The kernel dropped trace events, so changes may be unknown. Restart the mobility service: it compares and copies the disks anew.",
+  },
+  TRACKING_UNTRUSTED: {
+    retryable: false,
+    hint: "Writes of this disk cannot be followed reliably on this kernel. Run osr doctor; points are not made meanwhile.",
+  },
+  DISK_UNREADABLE: {
+    retryable: true,
+    hint: "Check the disk's health and the kernel's log; points are made again once all of it can be read.",
+  },
+  PROCESS_SERVER_UNREACHABLE: {
+    retryable: true,
+    hint: "Check that the process server runs and that this machine reaches its port; changes are collected meanwhile.",
+  },
+  SESSION_REFUSED: {
+    retryable: true,
+    hint: "The process server does not take this machine. Look at the message; enrolment, certificate or versions do not fit.",
+  },
+  POINT_MISSED: {
+    retryable: true,
+    hint: "The next attempt is made by itself. If it happens often, the disks are written to faster than they can be read and sent, or a writer bypasses the file systems.",
+  },
+  APP_SCRIPT_FAILED: {
+    retryable: true,
+    hint: "The point is crash-consistent instead of app-consistent. Run the script by hand and look at its messages.",
+  },
+});

@@ -1,0 +1,438 @@
+import type { Clock } from "@osr/base/clock";
+import { OsrError, hasCode, isRetryable, messageOf } from "@osr/base/errors";
+import type { Log } from "@osr/base/log";
+import type { Randomness } from "@osr/base/randomness";
+import { type RetryPolicy, retryDelayMs } from "@osr/base/retry";
+import type { Scheduler } from "@osr/base/scheduler";
+import type { Service } from "@osr/base/service";
+import { GIB, MIB, SECOND_MS } from "@osr/base/units";
+import { type Uuid, randomUuid } from "@osr/base/uuid";
+import type { ChangeTracker } from "@osr/block-device/change-tracker";
+import type { Freezer } from "@osr/block-device/freezer";
+import type { DirectReader, ProtectableDisk } from "@osr/block-device/protected-disk";
+import type {
+  HealthError,
+  HeartbeatReply,
+  MachineDescription,
+  PointSummary,
+} from "@osr/contracts/agent-protocol";
+
+import { allDone } from "./all-done.ts";
+import { BatchMemory } from "./batch-memory.ts";
+import { ChangeIntake } from "./change-intake.ts";
+import { CopyRate } from "./copy-rate.ts";
+import { Cut, type CutOutcome, type PointScripts } from "./cut.ts";
+import { DirtyMemory } from "./dirty-memory.ts";
+import { DiskReplication } from "./disk-replication.ts";
+import { type MachineDisk, health, isStopped, statusOf, troubleOf } from "./machine-disk.ts";
+import { MOBILITY_ERRORS } from "./mobility-errors.ts";
+import type { MobilityStatus } from "./mobility-status.ts";
+import { PointScheduler } from "./point-scheduler.ts";
+import type { ProcessServerClient } from "./process-server-client.ts";
+import type { ReplicationSession } from "./replication-session.ts";
+import { SessionOpener } from "./session-opener.ts";
+import { Turn } from "./turn.ts";
+
+/** The kernel's ring of events must not fill between two drains. */
+const DRAIN_MS = 50;
+const STATUS_MS = SECOND_MS;
+const POLL_MS = 200;
+/** Below this, changes of a disk wait for the next point, so that a block that changes again is sent once. */
+const BACKLOG_BYTES_GOAL = 64 * MIB;
+/** Above this no point is tried: copying goes first. */
+const BACKLOG_BYTES_MAX = GIB;
+const UNREADABLE_RETRY_MS = 30 * SECOND_MS;
+/** A session that lasted so long is opened again at once. */
+const STEADY_SESSION_MS = 10 * SECOND_MS;
+const REOPENING: RetryPolicy = {
+  attemptsMax: Infinity,
+  delayFirstMs: 200,
+  delayMaxMs: 30 * SECOND_MS,
+};
+
+export type MobilityServiceOptions = {
+  readonly agentVersion: string;
+  readonly machine: MachineDescription;
+  /** In the order of the tracker's disk indexes. */
+  readonly disks: readonly {
+    readonly disk: ProtectableDisk;
+    readonly reader: DirectReader;
+    /** Why its changes cannot be followed on this machine: then it is not copied, and no points are made. */
+    readonly untrusted?: string | undefined;
+  }[];
+  readonly tracker: ChangeTracker;
+  readonly freezer: Freezer;
+  readonly client: ProcessServerClient;
+  readonly pointIntervalSeconds: number;
+  readonly scripts?: PointScripts | undefined;
+  /** Blocks the thread for some milliseconds. */
+  readonly pause: (ms: number) => void;
+  readonly quietWindow: "required" | "unchecked";
+  readonly beforeThaw?: ((cutId: Uuid) => void) | undefined;
+  /** Called about once a second, never while the machine is frozen. */
+  readonly writeStatus: (status: MobilityStatus) => Promise<void>;
+  readonly clock: Clock;
+  readonly scheduler: Scheduler;
+  readonly randomness: Randomness;
+  readonly log: Log;
+};
+
+export interface MobilityService extends Service {
+  status(): MobilityStatus;
+}
+
+/**
+ * The agent in a protected machine: follows what changes on its disks, sends it to the process server, and makes recovery
+ * points. It ends only when it is stopped; whatever is wrong meanwhile is in its status and the heartbeat.
+ */
+export function createMobilityService(options: MobilityServiceOptions): MobilityService {
+  return new MachineReplication(options);
+}
+
+class MachineReplication implements MobilityService {
+  readonly #options: MobilityServiceOptions;
+  readonly #disks: readonly MachineDisk[];
+  readonly #changes: ChangeIntake;
+  readonly #points: PointScheduler;
+  readonly #opener: SessionOpener;
+  readonly #cut: Cut;
+  readonly #fileWrites = new Turn();
+  readonly #stopping = new AbortController();
+  #running: Promise<void> | undefined;
+  #session: ReplicationSession | undefined;
+  #isStopped = false;
+  #newestPoint: PointSummary | undefined;
+  #pointsMade = 0;
+  #lastCut: (CutOutcome & { readonly kind: "made" }) | undefined;
+  #lastMissed: HealthError | undefined;
+  #saidLost = false;
+  #statusFailed = false;
+
+  constructor(options: MobilityServiceOptions) {
+    this.#options = options;
+    const { clock, pointIntervalSeconds, machine, agentVersion } = options;
+    const dirtyMemory = new DirtyMemory();
+    const batchMemory = new BatchMemory();
+    this.#disks = options.disks.map(({ disk, reader, untrusted }) => ({
+      replication: new DiskReplication({ disk, reader, dirtyMemory, batchMemory, clock }),
+      turn: new Turn(),
+      rate: new CopyRate(clock.monotonicMs()),
+      untrusted,
+    }));
+    this.#changes = new ChangeIntake(options.tracker, this.#replications());
+    this.#points = new PointScheduler({ intervalSeconds: pointIntervalSeconds });
+    const disks = options.disks.map(({ disk: { identity, name, sizeBytes, isBoot } }) => ({
+      identity,
+      name,
+      sizeBytes,
+      isBoot,
+    }));
+    this.#opener = new SessionOpener(options, { agentVersion, machine, disks });
+    this.#cut = new Cut({
+      ...options,
+      changes: this.#changes,
+      holdWrites: () => this.#fileWrites.take(this.#stopping.signal),
+    });
+  }
+
+  run(): Promise<void> {
+    this.#running ??= this.#run();
+    return this.#running;
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort(new DOMException("the mobility service is being stopped", "AbortError"));
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    // Before anything is read: what changes from here on is known.
+    this.#options.tracker.start();
+    const signal = this.#stopping.signal;
+    const tasks = [this.#drainLoop(), this.#statusLoop(), this.#sessionLoop()];
+    try {
+      await Promise.all(tasks);
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      this.#stopping.abort();
+      await Promise.allSettled(tasks);
+      this.#isStopped = true;
+      await this.#writeStatus();
+    }
+  }
+
+  status(): MobilityStatus {
+    const { clock } = this.#options;
+    const point = this.#newestPoint;
+    const cut = this.#lastCut;
+    const unixMs = Math.floor(clock.unixMs());
+    return {
+      state: this.#state(),
+      unixMs,
+      disks: this.#disks.map((disk) => statusOf(disk, clock.monotonicMs())),
+      ...(point === undefined
+        ? {}
+        : { newestPoint: point, rpoSeconds: Math.max(0, (unixMs - point.unixMs) / SECOND_MS) }),
+      pointsMade: this.#pointsMade,
+      pointsMissed: this.#points.missedCount,
+      missedReasons: Object.fromEntries(this.#points.missed),
+      ...(cut === undefined
+        ? {}
+        : {
+            lastCut: {
+              cutId: cut.tag.cutId,
+              slot: cut.tag.slot,
+              class: cut.tag.class,
+              unixMs: cut.tag.unixMs,
+              frozenMs: cut.frozenMs,
+              heldMs: cut.heldMs,
+              rounds: cut.rounds,
+            },
+          }),
+      health: this.#health(),
+    };
+  }
+
+  #state(): MobilityStatus["state"] {
+    if (this.#isStopped) return "stopped";
+    if (this.#trouble() !== undefined) return "critical";
+    if (this.#session === undefined) return "connecting";
+    return this.#points.isStarted ? "protected" : "initial";
+  }
+
+  #health(): HealthError[] {
+    const list = this.#disks.flatMap((disk) => troubleOf(disk, this.#isLost()) ?? []);
+    const failure = this.#session === undefined ? this.#opener.failure : this.#session.unreachable;
+    if (failure !== undefined)
+      list.push(
+        health(
+          isRetryable(failure)
+            ? MOBILITY_ERRORS.PROCESS_SERVER_UNREACHABLE
+            : MOBILITY_ERRORS.SESSION_REFUSED,
+          messageOf(failure),
+        ),
+      );
+    if (this.#lastMissed !== undefined) list.push(this.#lastMissed);
+    if (this.#lastCut?.scriptError !== undefined)
+      list.push(health(MOBILITY_ERRORS.APP_SCRIPT_FAILED, messageOf(this.#lastCut.scriptError)));
+    return list;
+  }
+
+  #isLost(): boolean {
+    return this.#changes.lost !== undefined;
+  }
+
+  #trouble(): HealthError | undefined {
+    for (const disk of this.#disks) {
+      const trouble = troubleOf(disk, this.#isLost());
+      if (trouble !== undefined) return trouble;
+    }
+    return undefined;
+  }
+
+  #replications(): DiskReplication[] {
+    return this.#disks.map(({ replication }) => replication);
+  }
+
+  async #drainLoop(): Promise<void> {
+    for (;;) {
+      this.#changes.drain();
+      if (this.#changes.lost !== undefined && !this.#saidLost) {
+        this.#saidLost = true;
+        const { hint } = MOBILITY_ERRORS.TRACKING_LOST;
+        this.#options.log.error("events of changes were lost; recovery points stop", {
+          code: MOBILITY_ERRORS.TRACKING_LOST.code,
+          hint,
+          error: this.#changes.lost.cause,
+        });
+      }
+      await this.#sleep(DRAIN_MS, this.#stopping.signal);
+    }
+  }
+
+  async #statusLoop(): Promise<void> {
+    for (;;) {
+      // Points that no session can carry are missed while it is away, not only once it is back.
+      if (this.#session === undefined)
+        this.#points.skip(MOBILITY_ERRORS.SESSION_LOST.code, this.#options.clock.monotonicMs());
+      await this.#writeStatus();
+      await this.#sleep(STATUS_MS, this.#stopping.signal);
+    }
+  }
+
+  async #writeStatus(): Promise<void> {
+    using _ = await this.#fileWrites.take(new AbortController().signal);
+    try {
+      await this.#options.writeStatus(this.status());
+      this.#statusFailed = false;
+    } catch (error) {
+      if (!this.#statusFailed) this.#options.log.warn("cannot write the status", { error });
+      this.#statusFailed = true;
+    }
+  }
+
+  async #sessionLoop(): Promise<void> {
+    const { clock, log, randomness } = this.#options;
+    const signal = this.#stopping.signal;
+    for (let attempt = 1; ; attempt++) {
+      const session = await this.#opener.open(signal);
+      const openedMs = clock.monotonicMs();
+      log.info("session opened", { epoch: session.epoch });
+      try {
+        await this.#replicate(session);
+      } catch (error) {
+        session.lose(error);
+      } finally {
+        session.lose("it has ended");
+        this.#session = undefined;
+        await allDone(this.#disks.map(({ replication }) => replication.detach()));
+      }
+      signal.throwIfAborted();
+      log.warn("session lost", { epoch: session.epoch, error: session.signal.reason });
+      if (clock.monotonicMs() - openedMs >= STEADY_SESSION_MS) attempt = 1;
+      await this.#sleep(retryDelayMs(REOPENING, attempt + 1, randomness), signal);
+    }
+  }
+
+  /** Runs until the session is lost. */
+  async #replicate(session: ReplicationSession): Promise<void> {
+    for (const { replication } of this.#disks) {
+      const { identity } = replication.disk;
+      const granted = session.granted.disks.find((disk) => disk.identity === identity);
+      if (granted === undefined)
+        throw new OsrError(MOBILITY_ERRORS.SESSION_REFUSED, `no grant for the disk ${identity}`);
+      replication.attach(session, granted);
+    }
+    this.#points.seenSlot(session.granted.newestSlot);
+    this.#session = session;
+    const tasks = [
+      session.heartbeats(
+        () => ({ pointsMissed: this.#points.missedCount, health: this.#health() }),
+        (reply) => this.#heartbeatReply(session, reply),
+      ),
+      ...this.#disks.map((disk) => this.#copyLoop(disk, session)),
+      this.#pointLoop(session),
+    ];
+    await allDone(
+      tasks.map(async (task) => {
+        try {
+          await task;
+        } catch (error) {
+          session.lose(error);
+          throw error;
+        }
+      }),
+    );
+  }
+
+  #heartbeatReply(session: ReplicationSession, reply: HeartbeatReply): void {
+    for (const acked of reply.disks)
+      for (const granted of session.granted.disks)
+        if (granted.diskId === acked.diskId)
+          for (const { replication } of this.#disks)
+            if (replication.disk.identity === granted.identity) replication.acked(acked);
+    if (reply.newestPoint === undefined) return;
+    this.#newestPoint = reply.newestPoint;
+    this.#points.seenSlot(reply.newestPoint.slot);
+  }
+
+  /** Copies a disk whenever enough of it is dirty. */
+  async #copyLoop(disk: MachineDisk, session: ReplicationSession): Promise<void> {
+    const { replication } = disk;
+    while (!isStopped(disk, this.#isLost())) {
+      try {
+        using _ = await disk.turn.take(session.signal);
+        const isDue =
+          replication.stage === "initial" || replication.dirtyBytes > BACKLOG_BYTES_GOAL;
+        if (isDue || replication.unreadable !== undefined) await replication.copyRound();
+        else await replication.endOldInterval();
+      } catch (error) {
+        if (!hasCode(error, MOBILITY_ERRORS.LOG_FENCED)) throw error;
+      }
+      const isUnreadable = replication.unreadable !== undefined;
+      await this.#sleep(isUnreadable ? UNREADABLE_RETRY_MS : POLL_MS, session.signal);
+    }
+    this.#sayStopped(disk);
+  }
+
+  #sayStopped(disk: MachineDisk): void {
+    const trouble = troubleOf(disk, this.#isLost());
+    this.#options.log.error("the disk is not replicated any more", { ...trouble });
+  }
+
+  async #pointLoop(session: ReplicationSession): Promise<void> {
+    const { clock } = this.#options;
+    for (;;) {
+      const isCopied = this.#disks.every(({ replication }) => replication.stage === "delta");
+      if (isCopied && !this.#points.isStarted) this.#points.start(clock.monotonicMs());
+      if (clock.monotonicMs() >= this.#points.dueMs) await this.#point(session);
+      await this.#sleep(POLL_MS, session.signal);
+    }
+  }
+
+  async #point(session: ReplicationSession): Promise<void> {
+    const reason = this.#obstacle();
+    if (reason !== undefined) return this.#missed(reason.code, reason.message);
+    try {
+      const outcome = await this.#makePoint(session);
+      if (outcome.kind === "made") this.#made(outcome);
+      else this.#missed(outcome.reason, messageOf(outcome.error ?? ""));
+    } catch (error) {
+      if (this.#stopping.signal.aborted) throw error;
+      const isFenced = hasCode(error, MOBILITY_ERRORS.LOG_FENCED);
+      this.#missed(
+        isFenced ? MOBILITY_ERRORS.LOG_FENCED.code : MOBILITY_ERRORS.SESSION_LOST.code,
+        messageOf(error),
+      );
+      if (!isFenced) throw error;
+    }
+  }
+
+  /** Why no point can be tried at the moment. */
+  #obstacle(): { readonly code: string; readonly message: string } | undefined {
+    const trouble = this.#trouble();
+    if (trouble !== undefined) return trouble;
+    const late = this.#disks.find(({ replication }) => replication.dirtyBytes > BACKLOG_BYTES_MAX);
+    if (late === undefined) return undefined;
+    return { code: "CATCHING_UP", message: `${late.replication.disk.name} is still being copied` };
+  }
+
+  async #makePoint(session: ReplicationSession): Promise<CutOutcome> {
+    const { clock, randomness } = this.#options;
+    using turns = new DisposableStack();
+    for (const disk of this.#disks) turns.use(await disk.turn.take(session.signal));
+    const names = {
+      groupId: session.granted.groupId,
+      slot: this.#points.takeSlot(clock.unixMs()),
+      cutId: randomUuid(randomness),
+    };
+    return await this.#cut.make(this.#replications(), names, session.signal);
+  }
+
+  #made(outcome: CutOutcome & { readonly kind: "made" }): void {
+    this.#points.made(this.#options.clock.monotonicMs());
+    this.#pointsMade += 1;
+    this.#lastCut = outcome;
+    this.#lastMissed = undefined;
+    const { tag, frozenMs, heldMs, rounds } = outcome;
+    this.#options.log.info("recovery point made", {
+      cutId: tag.cutId,
+      slot: tag.slot,
+      class: tag.class,
+      frozenMs,
+      heldMs,
+      rounds,
+    });
+  }
+
+  #missed(reason: string, message: string): void {
+    this.#points.miss(reason, this.#options.clock.monotonicMs());
+    this.#lastMissed = health(MOBILITY_ERRORS.POINT_MISSED, `${reason}: ${message}`);
+    this.#options.log.warn("recovery point missed", { reason, detail: message });
+  }
+
+  #sleep(ms: number, signal: AbortSignal): Promise<void> {
+    return this.#options.scheduler.sleep(ms, signal);
+  }
+}

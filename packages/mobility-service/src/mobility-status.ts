@@ -1,0 +1,47 @@
+import type { HealthError, PointSummary } from "@osr/contracts/agent-protocol";
+
+/** What the agent says of itself, every second, in its status file. */
+export type MobilityStatus = {
+  /**
+   * connecting: there is no session with the process server; initial: disks are copied for the first time; protected:
+   * recovery points are made; critical: they are not, `health` says why; stopped.
+   */
+  readonly state: "connecting" | "initial" | "protected" | "critical" | "stopped";
+  readonly unixMs: number;
+  readonly disks: readonly DiskStatus[];
+  /** Newest recovery point that the storage account holds. */
+  readonly newestPoint?: PointSummary;
+  /** Age of the newest recovery point: what a failover now would lose. */
+  readonly rpoSeconds?: number;
+  readonly pointsMade: number;
+  readonly pointsMissed: number;
+  readonly missedReasons: Readonly<Record<string, number>>;
+  readonly lastCut?: {
+    readonly cutId: string;
+    readonly slot: number;
+    readonly class: string;
+    readonly unixMs: number;
+    readonly frozenMs: number;
+    readonly heldMs: number;
+    readonly rounds: number;
+  };
+  readonly health: readonly HealthError[];
+};
+
+export type DiskStatus = {
+  readonly identity: string;
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly stage: "initial" | "delta";
+  readonly dirtyBytes: number;
+  /** Intervals that are sent but not yet vaulted. */
+  readonly openIntervals: number;
+  readonly sentBytes: number;
+  readonly readBytes: number;
+  /** Share of the disk that is copied, from 0 to 1. */
+  readonly progress: number;
+  /** How fast dirty data grows less, or 0. */
+  readonly rateBytesPerSecond: number;
+  /** Until all that is dirty is copied at this rate, during initial replication. */
+  readonly secondsLeft?: number;
+};

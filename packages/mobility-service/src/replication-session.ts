@@ -1,0 +1,166 @@
+import { must } from "@osr/base/assert";
+import type { Clock } from "@osr/base/clock";
+import { OsrError, isRetryable, messageOf } from "@osr/base/errors";
+import type { Log } from "@osr/base/log";
+import type { Randomness } from "@osr/base/randomness";
+import { type RetryPolicy, retryDelayMs } from "@osr/base/retry";
+import type { Scheduler } from "@osr/base/scheduler";
+import { MINUTE_MS, SECOND_MS } from "@osr/base/units";
+import type { Uuid } from "@osr/base/uuid";
+import type { HeartbeatReply, HeartbeatRequest, SessionReply } from "@osr/contracts/agent-protocol";
+
+import { BatchesUnderWay } from "./batches-under-way.ts";
+import type { WrittenBatch } from "./batch-writer.ts";
+import type { BatchSender, SentBatch } from "./disk-replication.ts";
+import { MOBILITY_ERRORS } from "./mobility-errors.ts";
+import type { ProcessServerClient } from "./process-server-client.ts";
+
+const HEARTBEAT_MS = SECOND_MS;
+/** Longest wait that a process server may ask for at once. */
+const DELAY_MS_MAX = MINUTE_MS;
+
+export const RETRIES: RetryPolicy = {
+  attemptsMax: Infinity,
+  delayFirstMs: 200,
+  delayMaxMs: 5 * SECOND_MS,
+};
+
+export type SessionPorts = {
+  readonly client: ProcessServerClient;
+  readonly clock: Clock;
+  readonly scheduler: Scheduler;
+  readonly randomness: Randomness;
+  readonly log: Log;
+};
+
+/**
+ * One session with a process server, from its grant until it is lost. States: granted, then lost (its signal is aborted),
+ * for good. While it is granted, batches are sent again until they are spooled, however long the process server is away;
+ * their bytes are kept meanwhile, so that nothing that was spooled is sent twice.
+ */
+export class ReplicationSession implements BatchSender {
+  readonly epoch: number;
+  readonly granted: SessionReply;
+  readonly #ports: SessionPorts;
+  readonly #lost = new AbortController();
+  readonly #underWay = new Map<Uuid, BatchesUnderWay>();
+  #notBeforeMs = 0;
+  #unreachable: unknown;
+
+  constructor(ports: SessionPorts, epoch: number, granted: SessionReply, stopped: AbortSignal) {
+    this.#ports = ports;
+    this.epoch = epoch;
+    this.granted = granted;
+    stopped.addEventListener("abort", () => this.#lost.abort(stopped.reason), {
+      once: true,
+      signal: this.#lost.signal,
+    });
+    if (stopped.aborted) this.#lost.abort(stopped.reason);
+  }
+
+  get signal(): AbortSignal {
+    return this.#lost.signal;
+  }
+
+  /** Why the last request did not reach the process server, or undefined. */
+  get unreachable(): unknown {
+    return this.#unreachable;
+  }
+
+  /** Ends the session here; the process server need not know. */
+  lose(cause: unknown): void {
+    if (this.signal.aborted) return;
+    const message = `session ${this.epoch} is lost: ${messageOf(cause)}`;
+    this.#lost.abort(new OsrError(MOBILITY_ERRORS.SESSION_LOST, message, { cause }));
+  }
+
+  async send(diskId: Uuid, batch: WrittenBatch): Promise<SentBatch> {
+    let underWay = this.#underWay.get(diskId);
+    if (underWay === undefined) this.#underWay.set(diskId, (underWay = new BatchesUnderWay()));
+    underWay.add(batch);
+    try {
+      for (let attempts = 1; ; attempts++) {
+        await this.#pause();
+        try {
+          const reply = await this.#ports.client.sendBatch(diskId, batch.body, this.signal);
+          this.signal.throwIfAborted();
+          this.#delay(reply.delayMs);
+          this.#unreachable = undefined;
+          return { reply, attempts };
+        } catch (error) {
+          await this.#failed(error, underWay, attempts);
+        }
+      }
+    } finally {
+      underWay.delete(batch);
+    }
+  }
+
+  /** Sends heartbeats until the session is lost, and hands their replies on. */
+  async heartbeats(
+    request: () => Omit<HeartbeatRequest, "epoch">,
+    onReply: (reply: HeartbeatReply) => void,
+  ): Promise<void> {
+    while (!this.signal.aborted) {
+      try {
+        const body = { epoch: this.epoch, ...request() };
+        const reply = await this.#ports.client.heartbeat(body, this.signal);
+        if (this.signal.aborted) return;
+        this.#unreachable = undefined;
+        this.#delay(reply.delayMs);
+        onReply(reply);
+      } catch (error) {
+        if (isRetryable(error)) this.#unreachable = error;
+        else this.lose(error);
+      }
+      await this.#sleep(HEARTBEAT_MS).catch(() => undefined);
+    }
+  }
+
+  /** Waits before the next attempt, or throws where there is none. */
+  async #failed(error: unknown, underWay: BatchesUnderWay, attempts: number): Promise<void> {
+    this.signal.throwIfAborted();
+    const details: { retryAfterMs?: unknown; interval?: unknown; recordNo?: unknown } =
+      error instanceof OsrError ? error.details : {};
+    const code = error instanceof OsrError ? error.code : "";
+    if (code === MOBILITY_ERRORS.LOG_FENCED.code) throw error;
+    if (code === "RECORDS_OUT_OF_ORDER") {
+      const { interval, recordNo } = details;
+      const isHeld =
+        typeof interval === "number" &&
+        typeof recordNo === "number" &&
+        underWay.holds({ interval, recordNo });
+      if (!isHeld) this.#loseAndThrow(error);
+    } else if (isRetryable(error)) {
+      const isBusy = typeof details.retryAfterMs === "number";
+      if (isBusy) this.#delay(Number(details.retryAfterMs));
+      this.#unreachable = isBusy ? undefined : error;
+    } else {
+      this.#loseAndThrow(error);
+    }
+    await this.#sleep(retryDelayMs(RETRIES, attempts + 1, this.#ports.randomness));
+  }
+
+  #loseAndThrow(error: unknown): never {
+    this.lose(error);
+    throw must(this.signal.reason, "reason");
+  }
+
+  #delay(ms: number): void {
+    if (ms <= 0) return;
+    const until = this.#ports.clock.monotonicMs() + Math.min(ms, DELAY_MS_MAX);
+    this.#notBeforeMs = Math.max(this.#notBeforeMs, until);
+  }
+
+  async #pause(): Promise<void> {
+    for (;;) {
+      const waitMs = this.#notBeforeMs - this.#ports.clock.monotonicMs();
+      if (waitMs <= 0) return this.signal.throwIfAborted();
+      await this.#sleep(waitMs);
+    }
+  }
+
+  #sleep(ms: number): Promise<void> {
+    return this.#ports.scheduler.sleep(ms, this.signal);
+  }
+}
