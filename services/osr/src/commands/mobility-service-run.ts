@@ -1,0 +1,22 @@
+import { resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { must } from "@osr/base/assert";
+
+/**
+ * `osr mobility-service run`: becomes the mobility service, in the same process id. It needs `node:ffi`, which a running
+ * Node cannot switch on.
+ */
+export function mobilityServiceRun(options: { readonly config: string }): Promise<void> {
+  const main = fileURLToPath(import.meta.resolve("@osr/service-mobility-service/main"));
+  const execve = must(process.execve, "Node has execve on this platform");
+  const flags = ["--experimental-ffi", "--disable-warning=ExperimentalWarning"];
+  execve(process.execPath, [
+    process.execPath,
+    ...flags,
+    main,
+    "run",
+    "--config",
+    resolve(options.config),
+  ]);
+}

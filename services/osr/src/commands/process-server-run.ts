@@ -1,0 +1,63 @@
+import { readFileSync } from "node:fs";
+
+import { systemClock } from "@osr/base/platform/system-clock";
+import { systemRandomness } from "@osr/base/platform/system-randomness";
+import { systemScheduler } from "@osr/base/platform/system-scheduler";
+import { ProcessServer } from "@osr/process-server/process-server";
+import { WorkerEncoder } from "@osr/process-server/worker-encoder";
+
+import { openStore } from "../repository/open-store.ts";
+import { roleLog } from "../role-log.ts";
+import { runRole } from "../run-role.ts";
+import { pathFrom, readConfiguration } from "../site/configuration-file.ts";
+import { processServerShape } from "../site/role-configurations.ts";
+import { readVaultKey } from "../site/vault-key-file.ts";
+import { vaultKeyAuthority } from "../site/vault-key-authority.ts";
+
+/** `osr process-server run`. */
+export async function processServerRun(
+  options: { readonly config: string },
+  signal: AbortSignal,
+): Promise<void> {
+  const config = readConfiguration(options.config, processServerShape);
+  const path = (name: string): string => pathFrom(options.config, name);
+  const { endpoint, container, tokenFile, authority, proxyUrl } = config.storageAccount;
+  using open = openStore({
+    endpoint,
+    container,
+    tokenFile: path(tokenFile),
+    ...(authority === undefined ? {} : { authority: path(authority) }),
+    ...(proxyUrl === undefined ? {} : { proxyUrl }),
+  });
+  await using encoder = new WorkerEncoder();
+  const server = new ProcessServer(
+    {
+      vaultId: config.vaultId,
+      spoolFolder: path(config.spoolDirectory),
+      ...(config.cacheBytesMax === undefined ? {} : { cacheBytes: config.cacheBytesMax }),
+      host: config.listen.host,
+      port: config.listen.port,
+      metricsPort: config.metricsPort,
+      tls: {
+        certificatePem: readFileSync(path(config.listen.certificate), "utf8"),
+        privateKeyPem: readFileSync(path(config.listen.privateKey), "utf8"),
+        clientAuthorityPem: readFileSync(path(config.authority), "utf8"),
+      },
+    },
+    {
+      clock: systemClock,
+      scheduler: systemScheduler,
+      randomness: systemRandomness,
+      log: roleLog("process-server"),
+      store: open.store,
+      encoder,
+      authority: vaultKeyAuthority({
+        store: open.store,
+        vaultId: config.vaultId,
+        vaultKey: readVaultKey(path(config.vaultKeyFile)),
+        randomness: systemRandomness,
+      }),
+    },
+  );
+  await runRole(server, server.listening, signal);
+}
