@@ -1,4 +1,3 @@
-import { OsrError } from "@osr/base/errors";
 import type { Uuid } from "@osr/base/uuid";
 import type { MachineStatus } from "@osr/compute/compute-provider";
 
@@ -33,7 +32,9 @@ export async function adoptFailedOverMachines(
   const machines: FailedOverMachine[] = [];
   const undone: Uuid[] = [];
   const failed: { replicaId: Uuid; error: unknown }[] = [];
-  const statuses = new Map((await ports.compute.list()).map((status) => [status.machineId, status]));
+  const statuses = new Map(
+    (await ports.compute.list()).map((status) => [status.machineId, status]),
+  );
   for (const replicaId of await listReplicas(ports.runDirectory)) {
     try {
       const machine = await adopt(replicaId, statuses.get(replicaId), ports, signal);
@@ -55,7 +56,7 @@ async function adopt(
   ports: FailoverPorts,
   signal: AbortSignal,
 ): Promise<FailedOverMachine | undefined> {
-  const { runDirectory, keys, log } = ports;
+  const { runDirectory, keys } = ports;
   const state = await readReplicaState(runDirectory, replicaId, (id) => keys.groupKey(id));
   if (state?.phase !== "running" || status === undefined) {
     await removeReplica(state ?? { replicaId, network: undefined }, ports);
@@ -66,10 +67,7 @@ async function adopt(
   const exports = isLocal ? undefined : await serveAgain(state, ports, signal);
   const machine = new FailedOverMachine(state, exports, ports);
   if (state.isMoving && exports !== undefined && status.state === "running")
-    machine.moveToLocalStorage().catch((error: unknown) => {
-      if (error instanceof OsrError)
-        log.error("the disks of a machine were not moved to local storage", { replicaId, error });
-    });
+    machine.beginMove(() => undefined);
   return machine;
 }
 

@@ -78,6 +78,16 @@ export class FailedOverMachine implements AsyncDisposable {
   }
 
   /**
+   * Begins to move and returns. What goes wrong is logged, and the machine runs on as it is: moveToLocalStorage may be
+   * called again.
+   */
+  beginMove(
+    onState: (state: "started" | "running" | "done" | "failed", progress?: MoveProgress) => void,
+  ): void {
+    void this.#moveAndTell(onState);
+  }
+
+  /**
    * Ends a test failover: destroys the machine with all that it has written, its network unless other machines are
    * attached to it, its exports and files. May be called again after a failure.
    */
@@ -104,6 +114,23 @@ export class FailedOverMachine implements AsyncDisposable {
     const { compute } = this.#ports;
     await compute.moveToLocalStorage(this.replicaId, onProgress, AbortSignal.any(signals));
     await this.#closeExports();
+  }
+
+  async #moveAndTell(
+    onState: (state: "started" | "running" | "done" | "failed", progress?: MoveProgress) => void,
+  ): Promise<void> {
+    onState("started");
+    try {
+      await this.moveToLocalStorage((progress) => {
+        onState("running", progress);
+      });
+      onState("done");
+    } catch (error) {
+      const { replicaId } = this;
+      if (!this.#released.signal.aborted)
+        this.#ports.log.error("the disks of a machine were not moved", { replicaId, error });
+      onState("failed");
+    }
   }
 
   async #endMove(): Promise<void> {

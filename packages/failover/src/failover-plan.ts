@@ -81,7 +81,10 @@ function diskReasons(
     });
   for (const { name, sizeBytes } of disks)
     if (sizeBytes % SECTOR_BYTES !== 0)
-      reasons.push({ code: "DISK_SIZE_ODD", message: `${name} has ${sizeBytes} bytes, not whole sectors` });
+      reasons.push({
+        code: "DISK_SIZE_ODD",
+        message: `${name} has ${sizeBytes} bytes, not whole sectors`,
+      });
   if (new Set(disks.map(({ name }) => name)).size !== disks.length)
     reasons.push({ code: "DISK_NAMES_EQUAL", message: "two disks have the same name" });
   return reasons;

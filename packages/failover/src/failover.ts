@@ -82,7 +82,10 @@ export async function startFailover(
   try {
     const machine = await failover.run();
     undo.move();
-    if (request.movesToLocalStorage) moveInBackground(machine, failover, ports);
+    if (request.movesToLocalStorage)
+      machine.beginMove((state, progress) => {
+        failover.tell("move", state, progress);
+      });
     return machine;
   } catch (error) {
     try {
@@ -94,29 +97,6 @@ export async function startFailover(
   } finally {
     timer[Symbol.dispose]();
   }
-}
-
-/** Moves the disks of a running machine; what goes wrong is logged, and the machine runs on as it is. */
-export function moveInBackground(
-  machine: FailedOverMachine,
-  observer: Pick<Failover, "tell">,
-  ports: Pick<FailoverPorts, "log">,
-): void {
-  observer.tell("move", "started");
-  machine
-    .moveToLocalStorage((move) => {
-      observer.tell("move", "running", move);
-    })
-    .then(
-      () => {
-        observer.tell("move", "done");
-      },
-      (error: unknown) => {
-        const { replicaId } = machine;
-        ports.log.error("the disks of a machine were not moved to local storage", { replicaId, error });
-        observer.tell("move", "failed");
-      },
-    );
 }
 
 /** One failover under way. */
@@ -155,8 +135,15 @@ class Failover {
       planFailover(request.machineId, point, ports, signal),
     );
     const biosUuid = randomUuid(randomness);
-    const spec = machineSpecOf(plan, { replicaId, biosUuid, unixSocketPath, options: request.replica });
-    const disks = this.#undo.use(await this.#step("open-disks", () => openDisks(plan, ports, signal)));
+    const spec = machineSpecOf(plan, {
+      replicaId,
+      biosUuid,
+      unixSocketPath,
+      options: request.replica,
+    });
+    const disks = this.#undo.use(
+      await this.#step("open-disks", () => openDisks(plan, ports, signal)),
+    );
 
     const state: ReplicaState = {
       replicaId,

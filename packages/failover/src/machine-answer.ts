@@ -24,7 +24,9 @@ const REPLY_BYTES_MAX = 64 * KIB;
 
 /** A probe for a successful answer (2xx or 3xx) to a GET over HTTP. */
 export function httpProbe(
-  target: Pick<AnswerProbe, "network" | "address" | "port" | "timeoutMs"> & { readonly path: string },
+  target: Pick<AnswerProbe, "network" | "address" | "port" | "timeoutMs"> & {
+    readonly path: string;
+  },
 ): AnswerProbe {
   const { path, ...place } = target;
   const lines = [`GET ${path} HTTP/1.1`, `Host: ${place.address}`, "Connection: close", "", ""];

@@ -133,7 +133,11 @@ async function newestProvenPoint(
   while (unseen.length > 0) {
     for (const diskId of unseen) {
       seen.add(diskId);
-      const log = { vaultId: ports.vaultId, diskId, timeline: timelines.get(diskId) ?? TIMELINE_ROOT };
+      const log = {
+        vaultId: ports.vaultId,
+        diskId,
+        timeline: timelines.get(diskId) ?? TIMELINE_ROOT,
+      };
       const indexRoot = indexRootOf(await ports.keys.dataKey(diskId, signal));
       for await (const { tag, seq, head } of taggedSegments(ports.store, log, indexRoot, signal)) {
         if (tag.groupId === after.groupId && tag.slot <= after.slot) break;

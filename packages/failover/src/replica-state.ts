@@ -3,7 +3,17 @@ import { join } from "node:path";
 
 import { canonicalJson } from "@osr/base/canonical-json";
 import { OsrError, systemErrorCode } from "@osr/base/errors";
-import { type Shape, boolean, list, object, oneOf, optional, parseJson, text, uuidText } from "@osr/base/json-shape";
+import {
+  type Shape,
+  boolean,
+  list,
+  object,
+  oneOf,
+  optional,
+  parseJson,
+  text,
+  uuidText,
+} from "@osr/base/json-shape";
 import { KIB } from "@osr/base/units";
 import { type Uuid, isUuid } from "@osr/base/uuid";
 import {
@@ -36,17 +46,18 @@ export type ReplicaState = {
   readonly phase: "starting" | "running";
 };
 
-const stateShape: Shape<Omit<ReplicaState, "point" | "network"> & { point: string; network?: string | undefined }> =
-  object({
-    replicaId: uuidText,
-    machineId: uuidText,
-    name: text(255),
-    point: text(STATE_CHARS_MAX),
-    network: optional(text(64)),
-    diskNames: list(text(64), DISKS_MAX),
-    isMoving: boolean,
-    phase: oneOf("starting", "running"),
-  });
+const stateShape: Shape<
+  Omit<ReplicaState, "point" | "network"> & { point: string; network?: string | undefined }
+> = object({
+  replicaId: uuidText,
+  machineId: uuidText,
+  name: text(255),
+  point: text(STATE_CHARS_MAX),
+  network: optional(text(64)),
+  diskNames: list(text(64), DISKS_MAX),
+  isMoving: boolean,
+  phase: oneOf("starting", "running"),
+});
 
 export function replicaFolder(runDirectory: string, replicaId: Uuid): string {
   return join(runDirectory, replicaId);
@@ -89,7 +100,10 @@ export async function readReplicaState(
   }
   const state = parseState(json, path);
   if (state.replicaId !== replicaId)
-    throw new OsrError(FAILOVER_ERRORS.REPLICA_STATE_INVALID, `${path} is of machine ${state.replicaId}`);
+    throw new OsrError(
+      FAILOVER_ERRORS.REPLICA_STATE_INVALID,
+      `${path} is of machine ${state.replicaId}`,
+    );
   const bytes = Buffer.from(state.point, "utf8");
   const { groupId } = decodeRecoveryPoint(bytes);
   return { ...state, point: decodeRecoveryPoint(bytes, groupKey(groupId)), network: state.network };
