@@ -22,7 +22,7 @@ type Member = {
 };
 
 // Every form of import that our sources may use; `import(` with a computed argument is refused by lint.
-const IMPORT = /(?:\bfrom\s*|\bimport\s*\(?\s*)["']([^"']+)["']/g;
+const IMPORT = /(?:\bfrom\s*|\bimport\s*\(?\s*)["']([^"'\s]+)["']/g;
 
 /** The members of architecture.json under `root`. Throws where a workspace is missing from the table, or the reverse. */
 export function readWorkspaces(root: string): Member[] {

@@ -11,12 +11,6 @@ export function mobilityServiceRun(options: { readonly config: string }): Promis
   const main = fileURLToPath(import.meta.resolve("@osr/service-mobility-service/main"));
   const execve = must(process.execve, "Node has execve on this platform");
   const flags = ["--experimental-ffi", "--disable-warning=ExperimentalWarning"];
-  execve(process.execPath, [
-    process.execPath,
-    ...flags,
-    main,
-    "run",
-    "--config",
-    resolve(options.config),
-  ]);
+  const words = [process.execPath, ...flags, main, "run", "--config", resolve(options.config)];
+  return Promise.resolve(execve(process.execPath, words));
 }

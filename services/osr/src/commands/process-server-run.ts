@@ -29,7 +29,8 @@ export async function processServerRun(
     ...(authority === undefined ? {} : { authority: path(authority) }),
     ...(proxyUrl === undefined ? {} : { proxyUrl }),
   });
-  await using encoder = new WorkerEncoder();
+  const log = roleLog("process-server");
+  await using encoder = new WorkerEncoder(log);
   const server = new ProcessServer(
     {
       vaultId: config.vaultId,
@@ -48,7 +49,7 @@ export async function processServerRun(
       clock: systemClock,
       scheduler: systemScheduler,
       randomness: systemRandomness,
-      log: roleLog("process-server"),
+      log,
       store: open.store,
       encoder,
       authority: vaultKeyAuthority({
