@@ -9,6 +9,7 @@ import type { Scheduler } from "@osr/base/scheduler";
 import { SECOND_MS } from "@osr/base/units";
 
 import { BLOCK_DEVICE_ERRORS } from "./block-device-errors.ts";
+import type { ExpeditedRcu } from "./expedited-rcu.ts";
 
 /** Time for the guard to answer, other than to a sync. */
 const ANSWER_LIMIT_MS = 10_000;
@@ -23,7 +24,7 @@ const LINE_CHARS_MAX = 64;
  * kills, since the inner shell inherits the deaf ear to milder signals.
  */
 const SCRIPT = `
-limit=$1 first=3 last=$2
+limit=$1 first=3 last=$2 expedited_file=$3 expedited=$4
 trap '' TERM HUP INT
 echo -1000 2>/dev/null >/proc/self/oom_score_adj
 for tool in timeout sync fsfreeze; do
@@ -31,6 +32,7 @@ for tool in timeout sync fsfreeze; do
   $tool --help >/dev/null 2>&1
 done
 thaw() {
+  [ "$expedited" = 0 ] && echo 0 >"$expedited_file"
   fd=$last
   while [ $fd -ge $first ]; do
     fsfreeze --unfreeze /proc/self/fd/$fd 2>/dev/null
@@ -82,7 +84,9 @@ export class FreezeGuard implements AsyncDisposable {
   static async start(fds: readonly number[], options: FreezeGuardOptions): Promise<FreezeGuard> {
     const limitText = String(Math.ceil(options.limitMs / SECOND_MS));
     const last = String(FILE_SYSTEM_FD_FIRST + fds.length - 1);
-    const child = spawn("sh", ["-c", SCRIPT, "osr-freeze-guard", limitText, last], {
+    const { rcu } = options;
+    const args = [limitText, last, rcu.file, rcu.original ?? ""];
+    const child = spawn("sh", ["-c", SCRIPT, "osr-freeze-guard", ...args], {
       stdio: ["pipe", "pipe", "ignore", ...fds],
       cwd: "/",
       // A process group of its own: Ctrl-C at a terminal reaches all others.
@@ -185,6 +189,8 @@ export class FreezeGuard implements AsyncDisposable {
 export type FreezeGuardOptions = {
   readonly clock: Clock;
   readonly scheduler: Scheduler;
+  /** What this process hurries while it freezes; if it dies meanwhile, the guard puts it back. */
+  readonly rcu: ExpeditedRcu;
   /** How long after arming the guard thaws. */
   readonly limitMs: number;
 };

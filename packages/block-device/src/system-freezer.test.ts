@@ -21,6 +21,7 @@ import { TracefsTracker, eventDeviceOf } from "./tracefs-tracker.ts";
 
 const DISK_BYTES = 16 * MIB;
 const NEVER_MS = Number.MAX_SAFE_INTEGER;
+const RCU_EXPEDITED = "/sys/kernel/rcu_expedited";
 
 const skipReason =
   process.getBuiltinModule("node:ffi") === undefined
@@ -220,6 +221,9 @@ test("the guard thaws when this process is killed", { skip }, async (t) => {
       const freezer = createSystemFreezer({ disks, guardLimitMs: 60_000, clock, scheduler });
       const prepared = await freezer.prepare();
       prepared.freeze(${NEVER_MS});
+      // As if it died before the freeze was complete.
+      const { writeFileSync, existsSync } = await import("node:fs");
+      if (existsSync("${RCU_EXPEDITED}")) writeFileSync("${RCU_EXPEDITED}", "1");
       process.stdout.write("frozen\\n");
       setTimeout(() => {}, 60_000);`;
   const child = spawn(process.execPath, ["--input-type=module", "-e", script], {
@@ -229,8 +233,10 @@ test("the guard thaws when this process is killed", { skip }, async (t) => {
   const [text] = (await once(child.stdout, "data")) as [Buffer];
   assert.equal(text.toString(), "frozen\n");
   assert.equal(await canWrite(folder, 300), false);
+  const expedited = fs.existsSync(RCU_EXPEDITED);
   await end(child);
   assert.equal(await canWrite(folder, 5000), true);
+  if (expedited) assert.equal(fs.readFileSync(RCU_EXPEDITED, "utf8"), "0\n");
 });
 
 test("a freeze that outlasts the guard's limit is told at the thaw", { skip }, async (t) => {

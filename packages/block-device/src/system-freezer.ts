@@ -8,6 +8,7 @@ import type { Scheduler } from "@osr/base/scheduler";
 import { SECOND_MS } from "@osr/base/units";
 
 import { BLOCK_DEVICE_ERRORS } from "./block-device-errors.ts";
+import { ExpeditedRcu } from "./expedited-rcu.ts";
 import { type StackedFileSystem, fileSystemsOnDisks } from "./file-system-stack.ts";
 import { FreezeGuard } from "./freeze-guard.ts";
 import type { FreezeReport, Freezer, MountedFileSystem, PreparedFreeze } from "./freezer.ts";
@@ -34,15 +35,18 @@ export function createSystemFreezer(options: SystemFreezerOptions): Freezer {
   return {
     async prepare() {
       const opened: OpenFileSystem[] = [];
+      const rcu = new ExpeditedRcu();
       try {
         for (const fileSystem of fileSystemsOnDisks(disks, systemRoots)) {
           const fd = openFileSystem(fileSystem, options.log);
           if (fd !== undefined) opened.push({ fileSystem, fd });
         }
         const fds = opened.map(({ fd }) => fd);
-        const guard = await FreezeGuard.start(fds, { ...options, limitMs: options.guardLimitMs });
-        return new SystemPreparedFreeze({ opened, guard, calls, clock: options.clock });
+        const limitMs = options.guardLimitMs;
+        const guard = await FreezeGuard.start(fds, { ...options, rcu, limitMs });
+        return new SystemPreparedFreeze({ opened, guard, rcu, calls, clock: options.clock });
       } catch (error) {
+        rcu[Symbol.dispose]();
         for (const { fd } of opened) fs.closeSync(fd);
         throw error;
       }
@@ -56,6 +60,7 @@ class SystemPreparedFreeze implements PreparedFreeze {
   readonly fileSystems: readonly MountedFileSystem[];
   readonly #opened: readonly OpenFileSystem[];
   readonly #guard: FreezeGuard;
+  readonly #rcu: ExpeditedRcu;
   readonly #calls: LinuxCalls;
   readonly #clock: Clock;
   /** In the order of freezing. */
@@ -65,11 +70,13 @@ class SystemPreparedFreeze implements PreparedFreeze {
   constructor(parts: {
     readonly opened: readonly OpenFileSystem[];
     readonly guard: FreezeGuard;
+    readonly rcu: ExpeditedRcu;
     readonly calls: LinuxCalls;
     readonly clock: Clock;
   }) {
     this.#opened = parts.opened;
     this.#guard = parts.guard;
+    this.#rcu = parts.rcu;
     this.#calls = parts.calls;
     this.#clock = parts.clock;
     this.fileSystems = parts.opened.map(({ fileSystem }) => fileSystem);
@@ -85,6 +92,7 @@ class SystemPreparedFreeze implements PreparedFreeze {
     if (this.#clock.monotonicMs() >= this.#guard.armedUntilMs)
       throw new OsrError(BLOCK_DEVICE_ERRORS.FREEZE_GUARD_GONE, "the guard's time limit is over");
     const synced: MountedFileSystem[] = [];
+    this.#rcu.begin();
     try {
       for (const open of this.#opened) {
         this.#checkDeadline(deadlineMonotonicMs);
@@ -95,6 +103,8 @@ class SystemPreparedFreeze implements PreparedFreeze {
     } catch (error) {
       this.thaw();
       throw error;
+    } finally {
+      this.#rcu.end();
     }
     return { frozen: this.#frozen.map(({ fileSystem }) => fileSystem), synced };
   }
@@ -161,6 +171,7 @@ class SystemPreparedFreeze implements PreparedFreeze {
       this.thaw();
     } finally {
       await this.#guard[Symbol.asyncDispose]();
+      this.#rcu[Symbol.dispose]();
       for (const { fd } of this.#opened) fs.closeSync(fd);
     }
   }
