@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { must } from "@osr/base/assert";
+import { assert } from "@osr/base/assert";
 
 /**
  * `osr mobility-service run`: becomes the mobility service, in the same process id. It needs `node:ffi`, which a running
@@ -9,8 +9,8 @@ import { must } from "@osr/base/assert";
  */
 export function mobilityServiceRun(options: { readonly config: string }): Promise<void> {
   const main = fileURLToPath(import.meta.resolve("@osr/service-mobility-service/main"));
-  const execve = must(process.execve, "Node has execve on this platform");
+  assert(process.execve !== undefined, "Node has execve on this platform");
   const flags = ["--experimental-ffi", "--disable-warning=ExperimentalWarning"];
   const words = [process.execPath, ...flags, main, "run", "--config", resolve(options.config)];
-  return Promise.resolve(execve(process.execPath, words));
+  return Promise.resolve(process.execve(process.execPath, words));
 }

@@ -2,17 +2,15 @@ import { existsSync, readFileSync } from "node:fs";
 
 import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
-import { SECOND_MS } from "@osr/base/units";
 import { createHttpsAgent } from "@osr/https/https-agent";
 import { AzureBlobStore } from "@osr/repository/azure-blob-store";
 import type { AzureCredential } from "@osr/repository/azure-blob-store-credential";
 import type { ObjectStore } from "@osr/repository/object-store";
-import { RetryingStore } from "@osr/repository/retrying-store";
+import { STORE_RETRY_POLICY, retryingStore } from "@osr/repository/retrying-store";
 
 import type { StorageAccess } from "../site/role-configurations.ts";
 
 const SOCKETS_MAX = 16;
-const RETRY = { attemptsMax: 6, delayFirstMs: 200, delayMaxMs: 10 * SECOND_MS };
 
 /** The storage account over the network, with retries; disposing it closes its connections. */
 export type OpenStore = Disposable & { readonly store: ObjectStore };
@@ -35,8 +33,8 @@ export function openStore(access: StorageAccess): OpenStore {
     agent,
     scheduler: systemScheduler,
   });
-  const store = new RetryingStore(provider, {
-    policy: RETRY,
+  const store = retryingStore(provider, {
+    policy: STORE_RETRY_POLICY,
     scheduler: systemScheduler,
     randomness: systemRandomness,
   });

@@ -55,17 +55,17 @@ export class RoleProcess {
     if (child === undefined || hasExited(child)) return;
     const gone = once(child, "exit");
     child.kill("SIGTERM");
-    using _limit = systemScheduler.after(STOP_MS_MAX, () => child.kill("SIGKILL"));
+    using _ = systemScheduler.after(STOP_MS_MAX, () => child.kill("SIGKILL"));
     await gone;
   }
 
   async #supervise(first: ChildProcess): Promise<void> {
     for (let child = first; ; child = this.#spawn()) {
       if (!hasExited(child)) await once(child, "exit");
-      if (this.#stopping) return;
-      this.#options.say(`${this.#options.words[0]} ended; starting it again`);
+      // Ctrl-C reaches every process of the terminal, so a role may end shortly before it is told to.
       await systemScheduler.sleep(RESTART_DELAY_MS);
       if (this.#stopping) return;
+      this.#options.say(`${this.#options.words[0]} has ended; starting it again`);
     }
   }
 
@@ -88,7 +88,7 @@ function hasExited(child: ChildProcess): boolean {
 /** Waits for the line by which a role says that it listens; false where it ends or takes too long. */
 async function isReady(child: ChildProcess): Promise<boolean> {
   const stdout = must(child.stdout, "standard output is a pipe");
-  using _limit = systemScheduler.after(READY_MS_MAX, () => child.kill("SIGKILL"));
+  using _ = systemScheduler.after(READY_MS_MAX, () => child.kill("SIGKILL"));
   for await (const line of createInterface(stdout))
     if (line.includes('"ready"')) {
       stdout.resume();
