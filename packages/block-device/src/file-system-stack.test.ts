@@ -93,3 +93,14 @@ test("mounts of other namespaces are reached through a process; ours come first"
     ],
   );
 });
+
+test("of several roots, ours is the last", (t) => {
+  const tree = machine(new KernelTree(t))
+    .process("self", 1, "22 1 254:2 / / rw - ext4 /dev/vda2 rw\n")
+    .process("12", 2, "70 1 254:48 / / rw - ext4 /dev/vdd rw\n");
+  const found = fileSystemsOnDisks(new Set(["254:0", "254:48"]), tree.roots);
+  assert.deepEqual(
+    found.map(({ device }) => device),
+    ["254:48", "254:2"],
+  );
+});

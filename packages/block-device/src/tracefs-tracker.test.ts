@@ -184,6 +184,18 @@ test("a ring that overflows is lost, once", { skip }, (t) => {
   assert.deepEqual(tracker.drain(list), { changes: 1, lost: false });
 });
 
+test("events that the kernel drops instead of overwriting are lost too", { skip }, (t) => {
+  const disk = new LoopDisks(t).create(DISK_BYTES);
+  const write = openWriter(t, disk);
+  const name = instanceName();
+  const tracker = startTracker(t, [disk], { ringBytesPerCpu: 8 * KIB, name });
+  fs.writeFileSync(`${mountedTracefs()}/instances/${name}/options/overwrite`, "0");
+  for (let block = 0; block < 2000; block++) write(block, 1);
+  const list = new ChangeList();
+  assert.equal(tracker.drain(list).lost, true);
+  assert.equal(tracker.drain(list).lost, false);
+});
+
 test("requests wholly within an ignored range are no changes", { skip }, (t) => {
   const disk = new LoopDisks(t).create(DISK_BYTES);
   const write = openWriter(t, disk);
