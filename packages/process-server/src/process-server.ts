@@ -78,7 +78,8 @@ export type ProcessServerStatus = {
 
 /**
  * The process server role. `run` listens and resolves after `stop`. `stop` refuses what comes, ends what is under way and
- * leaves in the spool what is not uploaded; a later run goes on with it.
+ * leaves in the spool what is not uploaded; a later run goes on with it. Who made the encoder and the store disposes of them
+ * after it.
  */
 export class ProcessServer implements Service {
   /** Resolves when agents can connect. Rejects where `run` fails before. */
@@ -270,11 +271,3 @@ type Parts = {
   readonly cache: CacheMeter;
   readonly https: HttpsServer;
 };
-
-/** A process server that is ready to `run`. Who made the encoder and the store disposes of them after it. */
-export function createProcessServer(
-  config: ProcessServerConfig,
-  ports: ProcessServerPorts & { readonly authority: DiskAuthority },
-): ProcessServer {
-  return new ProcessServer(config, ports);
-}

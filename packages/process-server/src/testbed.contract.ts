@@ -18,7 +18,7 @@ import { ensureDataKey } from "@osr/repository/wrapped-key";
 
 import type { DiskAuthority } from "./disk-authority.ts";
 import { type Encoder, inProcessEncoder } from "./encoder.ts";
-import { type ProcessServer, createProcessServer } from "./process-server.ts";
+import { ProcessServer } from "./process-server.ts";
 
 /** A site for tests: certificates, a vault key, a storage account and a spool in a temporary folder. */
 export type Testbed = AsyncDisposable & {
@@ -115,7 +115,7 @@ export type ServerOptions = {
 /** Runs a process server of the testbed until it is disposed of. */
 export async function runServer(testbed: Testbed, options: ServerOptions): Promise<RunningServer> {
   const { store } = options;
-  const server = createProcessServer(
+  const server = new ProcessServer(
     {
       vaultId: testbed.vaultId,
       spoolFolder: options.spoolFolder ?? testbed.spoolFolder,

@@ -1,0 +1,169 @@
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { uuidOfName } from "@osr/base/uuid";
+import { openDirectoryStore } from "@osr/repository/directory-store";
+
+import type { KillServerConfig } from "./kill-server.contract.ts";
+import { Dice, ModelDisk, randomChange } from "./model-disk.contract.ts";
+import {
+  agentOf,
+  assertRepositoryIsSound,
+  comparePoint,
+  offeredPoints,
+} from "./site-checks.contract.ts";
+import { type Change, type TestAgent, encodeChanges } from "./test-agent.contract.ts";
+import { VAULT_ID, eventually, openTestbed } from "./testbed.contract.ts";
+
+const machineId = uuidOfName("machine", "killed");
+const IDENTITIES = ["serial:a", "serial:b"];
+const BLOCKS = 1500;
+const ROUNDS = 12;
+const WINDOW = 4;
+
+/** One disk as its agent sees it: `unacknowledged` is sent again, everything else never. */
+type Disk = {
+  readonly identity: string;
+  readonly model: ModelDisk;
+  readonly dice: Dice;
+  unacknowledged: Change[];
+};
+
+async function startServer(file: string): Promise<{ child: ChildProcess; port: number }> {
+  const child = spawn(
+    process.execPath,
+    [join(import.meta.dirname, "kill-server.contract.ts"), file],
+    { stdio: ["ignore", "pipe", "inherit"] },
+  );
+  const [line] = (await once(child.stdout!, "data")) as [Buffer];
+  return { child, port: Number(line.toString()) };
+}
+
+/** Sends one interval with a tag. Changes leave `unacknowledged` only when their batch was answered. */
+async function sendInterval(
+  agent: TestAgent,
+  disk: Disk,
+  interval: number,
+  slot: number,
+): Promise<void> {
+  const { diskId } = agent.granted(disk.identity);
+  const fresh = Array.from({ length: 10 + disk.dice.below(40) }, () =>
+    randomChange(disk.dice, BLOCKS),
+  );
+  let recordNo = 0;
+  let sending: Change[] = [...disk.unacknowledged];
+  disk.unacknowledged = [];
+  for (const change of fresh) disk.model.apply(change);
+  sending.push(...fresh);
+  sending.push({ type: "mark", tag: agent.tag(slot, IDENTITIES) }, { type: "end" });
+  const batches: { changes: Change[]; recordNo: number; done: boolean }[] = [];
+  while (sending.length > 0) {
+    const changes = sending.slice(0, 1 + disk.dice.below(6));
+    sending = sending.slice(changes.length);
+    batches.push({ changes, recordNo, done: false });
+    recordNo += changes.length;
+  }
+  try {
+    for (let first = 0; first < batches.length; first += WINDOW)
+      await Promise.all(
+        batches.slice(first, first + WINDOW).map(async (batch) => {
+          const place = { session: agent.epoch, interval, recordNo: batch.recordNo };
+          await agent.send(diskId, encodeChanges(batch.changes, place));
+          batch.done = true;
+        }),
+      );
+  } finally {
+    // From the first one that was not answered, so that no older content follows newer.
+    const first = batches.findIndex(({ done }) => !done);
+    disk.unacknowledged = (first < 0 ? [] : batches.slice(first))
+      .flatMap(({ changes }) => changes)
+      .filter(({ type }) => type === "data" || type === "zero");
+  }
+}
+test(`kill -9 at ${ROUNDS} random moments loses nothing that was acknowledged`, async (t) => {
+  await using testbed = await openTestbed();
+  const dice = new Dice(Number(process.env["OSR_TEST_SEED"] ?? 20));
+  const file = join(testbed.folder, "server.json");
+  const config: KillServerConfig = {
+    storeFolder: testbed.storeFolder,
+    config: {
+      vaultId: VAULT_ID,
+      spoolFolder: testbed.spoolFolder,
+      cacheBytes: 2 ** 30,
+      host: "127.0.0.1",
+      port: 0,
+      metricsPort: 0,
+      tls: { ...testbed.serverIdentity, clientAuthorityPem: testbed.authority.certificatePem },
+    },
+  };
+  await writeFile(file, JSON.stringify(config), { mode: 0o600 });
+  const disks: Disk[] = IDENTITIES.map((identity, index) => ({
+    identity,
+    model: new ModelDisk(BLOCKS),
+    dice: new Dice(100 + index),
+    unacknowledged: [],
+  }));
+  const frozen = new Map<number, Map<string, ModelDisk>>();
+  const certain = new Set<number>();
+  let killed = 0;
+  for (let round = 0; round <= ROUNDS; round++) {
+    const isLast = round === ROUNDS;
+    const { child, port } = await startServer(file);
+    using agent = await agentOf(testbed, port, machineId);
+    const life = isLast ? undefined : sleep(60 + dice.below(400)).then(() => child.kill("SIGKILL"));
+    try {
+      await agent.openSession(
+        IDENTITIES.map((identity) => ({ identity, sizeBytes: BLOCKS * 4096 })),
+        round + 1,
+      );
+      for (let cut = 0; cut < (isLast ? 1 : 50); cut++) {
+        const slot = Math.max(agent.reply!.newestSlot, ...frozen.keys(), 0) + 1;
+        const atTag = new Map<string, ModelDisk>();
+        frozen.set(slot, atTag);
+        const results = await Promise.allSettled(
+          disks.map(async (disk) => {
+            const interval = agent.granted(disk.identity).nextInterval + cut;
+            // The model at the tag is known before anything can fail.
+            const sent = sendInterval(agent, disk, interval, slot);
+            atTag.set(disk.identity, disk.model.copy());
+            await sent;
+          }),
+        );
+        const failed = results.find((result) => result.status === "rejected");
+        if (failed !== undefined) throw failed.reason;
+        certain.add(slot);
+      }
+    } catch (error) {
+      if (isLast) throw error;
+      assert.match((error as { code: string }).code, /PEER_UNAVAILABLE/);
+      killed += 1;
+    }
+    await life;
+    if (isLast) {
+      const store = await openDirectoryStore(testbed.storeFolder, { access: "read" });
+      const points = await eventually("every certain point", async () => {
+        const made = await offeredPoints(store, machineId);
+        return [...certain].every((slot) => made.some((point) => point.slot === slot)) && made;
+      });
+      for (const point of points)
+        for (const identity of IDENTITIES)
+          await comparePoint(
+            store,
+            point,
+            { machineId, identity },
+            frozen.get(point.slot)!.get(identity)!,
+          );
+      await assertRepositoryIsSound(store);
+      child.kill("SIGKILL");
+    }
+    if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
+  }
+  t.diagnostic(`${killed} kills, ${certain.size} acknowledged tags`);
+  assert.ok(killed > ROUNDS / 2, `${killed} kills hit while something was under way`);
+  assert.ok(certain.size >= ROUNDS / 2, `${certain.size} tags were acknowledged`);
+});
