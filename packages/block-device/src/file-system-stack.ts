@@ -12,7 +12,7 @@ import { type SystemRoots, readNames, readText } from "./system-roots.ts";
 const PROCESSES_MAX = 100_000;
 
 /** A way to a file system: the mount with this id, where the path is not hidden beneath another mount. */
-export type MountPath = { readonly mountId: number; readonly openPath: string };
+type MountPath = { readonly mountId: number; readonly openPath: string };
 
 /** A file system of the machine and every way to it, the best first. */
 export type StackedFileSystem = MountedFileSystem & { readonly paths: readonly MountPath[] };

@@ -42,7 +42,7 @@ thaw() {
 sync_all() {
   fd=$first jobs= failed=0
   while [ $fd -le $last ]; do
-    sync $1 /proc/self/fd/$fd >/dev/null 2>&1 &
+    if [ "$1" = idle ]; then sync --help; else sync -f /proc/self/fd/$fd; fi >/dev/null 2>&1 &
     jobs="$jobs $!" fd=$((fd + 1))
   done
   for job in $jobs; do wait $job || failed=1; done
@@ -51,8 +51,7 @@ sync_all() {
 echo ready
 while read -r word; do
   case $word in
-    sync) sync_all -f ;;
-    idle) sync_all --help ;;
+    sync | idle) sync_all $word ;;
     arm) timeout -s KILL $limit sh -c 'echo armed; read -r word && [ "$word" = disarm ]' && echo disarmed || { thaw; echo thawed; } ;;
   esac
 done

@@ -10,7 +10,7 @@ const FILTER_CHARS_MAX = 4000;
 export type SectorRange = { readonly sector: number; readonly count: number };
 
 /** A disk whose changes are tracked; its place in the list is its disk index. */
-export type TrackedDisk = {
+type TrackedDisk = {
   /** Devices of its events, see `eventDeviceOf` and `learnEventDevices`. Several where it has several paths. */
   readonly eventDevices: readonly number[];
   readonly sectorCount: number;
