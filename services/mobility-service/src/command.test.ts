@@ -1,0 +1,90 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { stripTypeScriptTypes } from "node:module";
+import { runInNewContext } from "node:vm";
+
+import type { MobilityStatus } from "@osr/mobility-service/mobility-status";
+
+const MAIN = join(import.meta.dirname, "main.ts");
+
+function run(...words: readonly string[]): { code: number | null; out: string; errors: string } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [MAIN, ...words], {
+    encoding: "utf8",
+    timeout: 30_000,
+  });
+  return { code: status, out: stdout, errors: stderr };
+}
+
+function folderWith(t: TestContext, status: Partial<MobilityStatus> | undefined): string {
+  const folder = mkdtempSync(join(tmpdir(), "osr-command-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const statusFile = join(folder, "status.json");
+  const configuration = {
+    processServer: { host: "127.0.0.1", port: 1 },
+    authority: "/nowhere",
+    certificate: "/nowhere",
+    privateKey: "/nowhere",
+    statusFile,
+  };
+  writeFileSync(join(folder, "configuration.json"), JSON.stringify(configuration));
+  if (status !== undefined) writeFileSync(statusFile, JSON.stringify(status));
+  return join(folder, "configuration.json");
+}
+
+const WELL = {
+  state: "protected",
+  disks: [],
+  pointsMade: 3,
+  pointsMissed: 1,
+  missedReasons: {},
+  health: [],
+} as const;
+
+test("a wrong word says how the command is used", () => {
+  const { code, errors } = run("go");
+  assert.equal(code, 2);
+  assert.match(errors, /USAGE: no such command: go\n\s+remedy: osr-mobility-service run/);
+});
+
+test("a file that the configuration names and that is missing is named with its field", (t) => {
+  const { code, errors } = run("run", "--config", folderWith(t, undefined));
+  assert.equal(code, 2);
+  assert.match(errors, /CONFIGURATION_INVALID: authority names \/nowhere/);
+});
+
+test("status says that nothing runs, from a missing status and from an old one", (t) => {
+  const missing = run("status", "--config", folderWith(t, undefined));
+  assert.equal(missing.code, 1);
+  assert.match(missing.errors, /STATUS_MISSING/);
+  const old = run("status", "--config", folderWith(t, { ...WELL, unixMs: Date.now() - 60_000 }));
+  assert.equal(old.code, 1);
+  assert.match(old.out, /^state +not running/);
+});
+
+test("status of a healthy service is 0, in words and as JSON", (t) => {
+  const file = folderWith(t, { ...WELL, unixMs: Date.now() });
+  const words = run("status", "--config", file);
+  assert.equal(words.code, 0, words.errors);
+  assert.match(words.out, /^state +protected\n[^]*points +3 made, 1 missed/);
+  const json = JSON.parse(run("status", "--config", file, "--json").out) as MobilityStatus;
+  assert.equal(json.pointsMade, 3);
+});
+
+test("an older Node is refused by name, before anything that it cannot run is loaded", () => {
+  const source = stripTypeScriptTypes(readFileSync(MAIN, "utf8")).replace(/^#!.*/, "");
+  const said: string[] = [];
+  const fakeProcess = {
+    versions: { node: "20.19.0" },
+    argv: [],
+    exitCode: 0,
+    stderr: { write: (text: string) => said.push(text) },
+  };
+  // As a script, so that an import at the top would be a syntax error; the one in the branch is not reached.
+  runInNewContext(`(async () => {${source}})()`, { process: fakeProcess });
+  assert.equal(fakeProcess.exitCode, 2);
+  assert.match(said.join(""), /NODE_TOO_OLD.*Node 26.*Node 20\.19\.0\n\s+remedy: install Node 26/);
+});

@@ -1,0 +1,46 @@
+import { OsrError, defineErrors, messageOf } from "@osr/base/errors";
+
+import { runMobilityService } from "./run-mobility-service.ts";
+import { printStatus } from "./print-status.ts";
+
+const ERRORS = defineErrors({
+  USAGE: {
+    retryable: false,
+    hint: "osr-mobility-service run [--config FILE] | status [--config FILE] [--json]",
+  },
+});
+
+const CONFIGURATION_DEFAULT = "/etc/osr/mobility-service.json";
+
+type Command = { readonly verb: string; readonly configuration: string; readonly json: boolean };
+
+/** Runs one command; returns the exit code: 0 well, 1 failed or not well, 2 wrong use or configuration. */
+export async function runCommand(words: readonly string[]): Promise<number> {
+  try {
+    const { verb, configuration, json } = commandOf(words);
+    if (verb === "status") return printStatus(configuration, json);
+    await runMobilityService(configuration);
+    return 0;
+  } catch (error) {
+    const code = error instanceof OsrError ? error.code : "INTERNAL";
+    const remedy = error instanceof OsrError ? `\n  remedy: ${error.hint}` : "";
+    process.stderr.write(`${code}: ${messageOf(error)}${remedy}\n`);
+    return code === "USAGE" || code === "CONFIGURATION_INVALID" ? 2 : 1;
+  }
+}
+
+function commandOf(words: readonly string[]): Command {
+  const [verb, ...rest] = words;
+  if (verb !== "run" && verb !== "status")
+    throw new OsrError(ERRORS.USAGE, `no such command: ${verb ?? "none was given"}`);
+  let configuration = CONFIGURATION_DEFAULT;
+  let json = false;
+  for (let index = 0; index < rest.length; index++) {
+    const word = rest[index];
+    if (word === "--json" && verb === "status") json = true;
+    else if (word === "--config" && rest[index + 1] !== undefined)
+      configuration = rest[++index] ?? configuration;
+    else throw new OsrError(ERRORS.USAGE, `no such option, or its value is missing: ${word}`);
+  }
+  return { verb, configuration, json };
+}

@@ -1,0 +1,155 @@
+import { readFileSync } from "node:fs";
+
+import { OsrError, defineErrors, messageOf } from "@osr/base/errors";
+import {
+  type Shape,
+  integer,
+  list,
+  object,
+  oneOf,
+  optional,
+  parseJson,
+  text,
+} from "@osr/base/json-shape";
+import {
+  POINT_INTERVAL_SECONDS_DEFAULT,
+  POINT_INTERVAL_SECONDS_MAX,
+  POINT_INTERVAL_SECONDS_MIN,
+} from "@osr/mobility-service/point-scheduler";
+
+const ERRORS = defineErrors({
+  CONFIGURATION_INVALID: {
+    retryable: false,
+    hint: "Correct the named field of the configuration file, then start the mobility service again. `osr mobility-service enrol` writes a correct file.",
+  },
+});
+
+const PATH_CHARS_MAX = 4096;
+const SELECTED_DISKS_MAX = 256;
+const SCRIPT_SECONDS_DEFAULT = 30;
+const SCRIPT_SECONDS_MAX = 600;
+
+export const STATUS_FILE_DEFAULT = "/run/osr/status.json";
+
+/** The configuration file of the mobility service. Secrets are in files of their own, named here. */
+export type Configuration = {
+  readonly machineId?: string | undefined;
+  readonly processServer: { readonly host: string; readonly port: number };
+  /** PEM files: the site authority, the agent's certificate and its private key. */
+  readonly authority: string;
+  readonly certificate: string;
+  readonly privateKey: string;
+  readonly pointIntervalSeconds: number;
+  /** Names or identities of the disks to protect; empty: all that can be. */
+  readonly disks: readonly string[];
+  readonly statusFile: string;
+  /** Run before and after the cut of each point, without arguments; points are then app-consistent. */
+  readonly scripts?: Scripts | undefined;
+  /** Test hook: a serial device, see serial-hook.ts. */
+  readonly hookDevice?: string | undefined;
+  /** Faults that tests plant to see whether they are noticed. Never in production. */
+  readonly testFaults?: TestFaults | undefined;
+};
+
+export type Scripts = {
+  readonly preScript: string;
+  readonly postScript: string;
+  readonly seconds: number;
+};
+
+export type TestFaults = {
+  readonly quietWindow?: "unchecked" | undefined;
+  readonly freeze?: "skipped" | undefined;
+};
+
+type Raw = Omit<Configuration, "pointIntervalSeconds" | "disks" | "statusFile" | "scripts"> & {
+  readonly pointIntervalSeconds?: number | undefined;
+  readonly disks?: readonly string[] | undefined;
+  readonly statusFile?: string | undefined;
+  readonly scripts?: (Omit<Scripts, "seconds"> & { readonly seconds?: number }) | undefined;
+};
+
+/** Fields that nobody knows are refused: a misspelt one would silently have no effect. */
+function strict<T extends Record<string, unknown>>(shapes: {
+  readonly [K in keyof T]: Shape<T[K]>;
+}): Shape<T> {
+  const known = object<T>(shapes);
+  return (value, path) => {
+    const fields = known(value, path);
+    for (const key of Object.keys(value as object))
+      if (!(key in shapes))
+        throw new OsrError(
+          ERRORS.CONFIGURATION_INVALID,
+          `${path === "" ? key : `${path}.${key}`} is not a known field`,
+        );
+    return fields;
+  };
+}
+
+const filePath: Shape<string> = (value, path) => {
+  const name = text(PATH_CHARS_MAX)(value, path);
+  if (name.startsWith("/")) return name;
+  throw new OsrError(ERRORS.CONFIGURATION_INVALID, `${path} must be an absolute path`);
+};
+
+const rawShape: Shape<Raw> = strict<Raw>({
+  machineId: optional(text(64)),
+  processServer: strict({ host: text(255), port: integer(1, 65_535) }),
+  authority: filePath,
+  certificate: filePath,
+  privateKey: filePath,
+  pointIntervalSeconds: optional(integer(POINT_INTERVAL_SECONDS_MIN, POINT_INTERVAL_SECONDS_MAX)),
+  disks: optional(list(text(512), SELECTED_DISKS_MAX)),
+  statusFile: optional(filePath),
+  scripts: optional(
+    strict<NonNullable<Raw["scripts"]>>({
+      preScript: filePath,
+      postScript: filePath,
+      seconds: optional(integer(1, SCRIPT_SECONDS_MAX)),
+    }),
+  ),
+  hookDevice: optional(filePath),
+  testFaults: optional(
+    strict<TestFaults>({
+      quietWindow: optional(oneOf("unchecked")),
+      freeze: optional(oneOf("skipped")),
+    }),
+  ),
+});
+
+/** Reads and checks the file. Throws CONFIGURATION_INVALID with the field and the remedy. */
+export function readConfiguration(file: string): Configuration {
+  let raw: Raw;
+  try {
+    raw = parseJson(readFileSync(file, "utf8"), rawShape);
+  } catch (cause) {
+    throw new OsrError(ERRORS.CONFIGURATION_INVALID, `${file}: ${messageOf(cause)}`, { cause });
+  }
+  const { scripts } = raw;
+  return {
+    ...raw,
+    pointIntervalSeconds: raw.pointIntervalSeconds ?? POINT_INTERVAL_SECONDS_DEFAULT,
+    disks: raw.disks ?? [],
+    statusFile: raw.statusFile ?? STATUS_FILE_DEFAULT,
+    scripts:
+      scripts === undefined
+        ? undefined
+        : { ...scripts, seconds: scripts.seconds ?? SCRIPT_SECONDS_DEFAULT },
+  };
+}
+
+/** The content of a file that the configuration names. Throws CONFIGURATION_INVALID with the field. */
+export function readNamedFile(
+  field: "authority" | "certificate" | "privateKey",
+  file: string,
+): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (cause) {
+    throw new OsrError(
+      ERRORS.CONFIGURATION_INVALID,
+      `${field} names ${file}, which cannot be read: ${messageOf(cause)}`,
+      { cause },
+    );
+  }
+}
