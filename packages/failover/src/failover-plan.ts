@@ -11,7 +11,7 @@ import { type FailoverPorts, RUN_DIRECTORY_CHARS_MAX } from "./failover-ports.ts
 const SECTOR_BYTES = 512;
 
 /** A disk of the machine at the point, with what is needed to open it. */
-export type PlannedDisk = { readonly descriptor: DiskDescriptor; readonly dataKey: DataKey };
+type PlannedDisk = { readonly descriptor: DiskDescriptor; readonly dataKey: DataKey };
 
 /** What a failover will do, known before anything is made. */
 export type FailoverPlan = {
@@ -23,7 +23,7 @@ export type FailoverPlan = {
 };
 
 /** Why a failover cannot begin. */
-export type RefusalReason = { readonly code: string; readonly message: string };
+type RefusalReason = { readonly code: string; readonly message: string };
 
 /** Reads the disks of a machine at a point and checks what can be checked beforehand. Throws FAILOVER_REFUSED. */
 export async function planFailover(

@@ -57,7 +57,7 @@ export type FailoverRequest = {
   readonly signal?: AbortSignal;
 };
 
-export const FAILOVER_TIMEOUT_MS_DEFAULT = 15 * MINUTE_MS;
+const FAILOVER_TIMEOUT_MS_DEFAULT = 15 * MINUTE_MS;
 
 /**
  * Starts a machine from a recovery point, without a control plane: the storage account, the keys and a compute provider

@@ -59,7 +59,7 @@ const stateShape: Shape<
   phase: oneOf("starting", "running"),
 });
 
-export function replicaFolder(runDirectory: string, replicaId: Uuid): string {
+function replicaFolder(runDirectory: string, replicaId: Uuid): string {
   return join(runDirectory, replicaId);
 }
 

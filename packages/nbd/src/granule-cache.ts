@@ -15,7 +15,7 @@ export const CACHE_BYTES_MIN = 8 * CHUNK_BYTES;
  * With it a process that serves disks stays under 320 MiB: 60 MiB are Node's own, 10 MiB replies, and up to 70 MiB
  * the JavaScript heap while it is busy (measured under random reads of all of a disk that is larger than the cache).
  */
-export const CACHE_BYTES_DEFAULT = 176 * MIB;
+const CACHE_BYTES_DEFAULT = 160 * MIB;
 
 /** Where the granules of one source are: granule number to slot. The cache takes out what it evicts. */
 export type GranuleSlots = Map<number, number>;

@@ -47,7 +47,7 @@ const DROP: NegotiationStep = { next: "drop", reply: NOTHING };
 
 /**
  * The server's side of the option haggling (fixed newstyle), without any input or output. Where TLS is required, every
- * option but STARTTLS and ABORT is refused until the connection is secured, and nothing agreed before it stays in force.
+ * option but STARTTLS and ABORT is refused until the connection is secured.
  */
 export class Negotiation {
   readonly #exports: ReadonlyMap<string, BlockSource>;
@@ -74,11 +74,9 @@ export class Negotiation {
     return flags <= (HANDSHAKE_FLAGS.FIXED_NEWSTYLE | HANDSHAKE_FLAGS.NO_ZEROES);
   }
 
-  /** The TLS handshake has succeeded: forgets what an attacker in the middle may have sent before it. */
+  /** The TLS handshake has succeeded. Nothing can have been agreed on before it, since every option was refused. */
   secured(): void {
     this.#secure = true;
-    this.#structuredReplies = false;
-    this.#allocationOf = undefined;
   }
 
   option(option: number, data: Buffer): NegotiationStep {

@@ -10,7 +10,7 @@ import {
 
 export const REQUEST_HEADER_BYTES = 28;
 export const SIMPLE_REPLY_BYTES = 16;
-export const CHUNK_HEADER_BYTES = 20;
+const CHUNK_HEADER_BYTES = 20;
 /** Header of a chunk of data, its offset included. */
 export const DATA_CHUNK_HEADER_BYTES = CHUNK_HEADER_BYTES + 8;
 const U32 = 2 ** 32;

@@ -26,7 +26,7 @@ import {
 } from "./transmission-codec.ts";
 
 /** Zeros shorter than this are sent as data: a chunk of their own would cost more than it saves. */
-export const HOLE_BYTES_MIN = 32 * KIB;
+const HOLE_BYTES_MIN = 32 * KIB;
 /** Extents in one answer; clients ask again for the rest. */
 const EXTENTS_MAX = 4096;
 /** Range of which extents are looked up at once: at most 16384 of 4 KiB. */
