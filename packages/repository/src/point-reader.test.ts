@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { readFile, writeFile } from "node:fs/promises";
+import { spawnSync } from "node:child_process";
+import { open, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 
@@ -12,6 +13,7 @@ import { segmentName } from "./object-names.ts";
 import { STORE_ERRORS } from "./object-store.ts";
 import { openPoint } from "./point-reader.ts";
 import { REPOSITORY_ERRORS } from "./repository-errors.ts";
+import { AlteredStore, loadObjects } from "./testing/altered-store.ts";
 import { type TestChange, type TestDisk, TestVault } from "./testing/log-fixture.ts";
 import { temporaryStore } from "./testing/temporary-store.ts";
 import { coded } from "./testing/coded-error.ts";
@@ -131,6 +133,7 @@ test("a disk beyond 2 GiB is read and materialised at its far end", async () => 
   const path = join(at.directory, "out.raw");
   const result = await materialisePoint(at.store, { ...options, path });
   assert.deepEqual(result, { sizeBytes, dataBytes: 3 * BLOCK_BYTES + 512 });
+  assert.equal((await stat(path)).size, sizeBytes);
 });
 
 test("materialise writes what the reader reads, reports its progress, and gives no name to a part", async () => {
@@ -184,4 +187,84 @@ test("an object that vanishes while a disk is open is an error, never zeros", as
   );
   const aborted = AbortSignal.abort(new Error("stopped"));
   await assert.rejects(source.read(0, Buffer.alloc(10), aborted), /stopped/);
+});
+
+test("a frame that is damaged ends a materialisation, which leaves nothing behind", async () => {
+  await using at = await temporaryStore();
+  const vault = new TestVault(at.store);
+  const disk = await vault.addDisk(BLOCKS * BLOCK_BYTES);
+  await randomLog(disk, 3);
+  const point = await vault.cut(7, new Map([[disk, []]]));
+  const name = segmentName(disk.log, 3);
+  const store = new AlteredStore(at.store);
+  const [object] = (await loadObjects(at.store, [name])).values();
+  const damaged = Buffer.from(object ?? "");
+  damaged.fill(0xee, 300, 310);
+  store.alter(name, damaged);
+  const path = join(at.directory, "out.raw");
+  const options = { ...disk.log, point, dataKey: disk.dataKey, path };
+  await assert.rejects(materialisePoint(store, options), coded(REPOSITORY_ERRORS.FRAME_DAMAGED));
+  await assert.rejects(stat(`${path}.partial`), { code: "ENOENT" });
+  const stopped = new AbortController();
+  const onProgress = (): void => stopped.abort(new Error("stopped"));
+  await assert.rejects(
+    materialisePoint(at.store, { ...options, signal: stopped.signal, onProgress }),
+    /stopped/,
+  );
+  await assert.rejects(stat(`${path}.partial`), { code: "ENOENT" });
+  await assert.rejects(stat(path), { code: "ENOENT" });
+});
+
+test("an existing device is overwritten, its old content zeroed", async (t) => {
+  await using at = await temporaryStore();
+  const vault = new TestVault(at.store);
+  const disk = await vault.addDisk(BLOCKS * BLOCK_BYTES - 512);
+  const { content: expected } = await randomLog(disk, 4);
+  const point = await vault.cut(7, new Map([[disk, []]]));
+  const options = { ...disk.log, point, dataKey: disk.dataKey };
+  const image = join(at.directory, "device.img");
+  await writeFile(image, Buffer.alloc(BLOCKS * BLOCK_BYTES, 0xee));
+  const attached = spawnSync("losetup", ["--find", "--show", image], { encoding: "utf8" });
+  if (attached.status !== 0) return t.skip("losetup needs root and loop devices");
+  const path = attached.stdout.trim();
+  try {
+    await materialisePoint(at.store, { ...options, path });
+    await using device = await open(path, "r");
+    const written = Buffer.alloc(BLOCKS * BLOCK_BYTES);
+    await device.read(written, 0, written.length, 0);
+    assert.ok(written.subarray(0, -512).equals(expected.subarray(0, -512)));
+    assert.ok(written.subarray(-512).every((byte) => byte === 0xee));
+    const larger = await vault.addDisk(BLOCKS * BLOCK_BYTES + 512);
+    const largerPoint = await vault.cut(9, new Map([[larger, []]]));
+    await assert.rejects(
+      materialisePoint(at.store, {
+        ...larger.log,
+        point: largerPoint,
+        dataKey: larger.dataKey,
+        path,
+      }),
+      coded(REPOSITORY_ERRORS.OUTPUT_TOO_SMALL),
+    );
+  } finally {
+    spawnSync("losetup", ["--detach", path]);
+  }
+});
+
+test("many readers at once, and one that gives up, see the same disk", async () => {
+  await using at = await temporaryStore();
+  const vault = new TestVault(at.store);
+  const disk = await vault.addDisk(BLOCKS * BLOCK_BYTES);
+  const { content: expected } = await randomLog(disk, 6);
+  const point = await vault.cut(7, new Map([[disk, []]]));
+  await using source = await openPoint(at.store, { ...disk.log, point, dataKey: disk.dataKey });
+  const stopped = new AbortController();
+  const given = source.read(0, Buffer.alloc(MIB), stopped.signal);
+  const reads = Array.from({ length: 40 }, async (_, i) => {
+    const target = Buffer.alloc(90_000);
+    await source.read(i * 90_000, target);
+    assert.ok(target.equals(expected.subarray(i * 90_000, (i + 1) * 90_000)));
+  });
+  stopped.abort(new Error("gave up"));
+  await assert.rejects(given, /gave up/);
+  await Promise.all(reads);
 });

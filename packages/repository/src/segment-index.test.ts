@@ -10,7 +10,7 @@ import { decodeShard, encodeShard } from "./index-shard.ts";
 import { OBJECT_KINDS, type ObjectHeader } from "./object-header.ts";
 import { REPOSITORY_ERRORS } from "./repository-errors.ts";
 import { RunMap } from "./run-map.ts";
-import { type RunTable, SHARD_BLOCKS } from "./run-table.ts";
+import { RunTable, SHARD_BLOCKS } from "./run-table.ts";
 import { decodeDirectory, encodeIndex, openShard } from "./segment-index.ts";
 import { assertCoded, coded } from "./testing/coded-error.ts";
 import { FIXTURE_CLOCK } from "./testing/log-fixture.ts";
@@ -191,4 +191,23 @@ test("any plaintext of a shard gives an error of ours or valid runs", () => {
 test("counts that the bytes cannot hold are refused before anything is allocated", () => {
   const size = { shardNo: 0, runs: 2 ** 32 - 1, zeroRuns: 2 ** 32 - 1 };
   assert.throws(() => decodeShard(Buffer.alloc(100), size, FRAMES_END, 0), coded(E.INDEX_DAMAGED));
+});
+
+test("a run and a zero run that overlap are refused", () => {
+  const frame = { frameNo: 0, offset: 128, cipherBytes: 9 };
+  for (const [zeroStart, isValid] of [
+    [0, false],
+    [2, false],
+    [3, false],
+    [4, true],
+  ] as const) {
+    const table = new RunTable();
+    table.push(1, 3, 0, frame);
+    table.pushZero(zeroStart, 2);
+    const { plain, runs, zeroRuns } = encodeShard(table, 0, 0, 2);
+    const decode = (): RunTable =>
+      decodeShard(plain, { shardNo: 0, runs, zeroRuns }, FRAMES_END, 0);
+    if (isValid) assert.equal(decode().length, 2);
+    else assert.throws(decode, coded(E.INDEX_DAMAGED));
+  }
 });

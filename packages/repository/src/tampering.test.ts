@@ -7,7 +7,8 @@ import { BLOCK_BYTES } from "@osr/base/block-range";
 import { OsrError } from "@osr/base/errors";
 import { randomUuid } from "@osr/base/uuid";
 
-import { FRAME_HEADER_BYTES, frameBytesMax } from "./frame.ts";
+import { FRAME_HEADER_BYTES, encodeFrame, frameBytesMax, prepareFrameContext } from "./frame.ts";
+import { frameKeyOf, indexKeyOf } from "./key-schedule.ts";
 import { OBJECT_HEADER_BYTES } from "./object-header.ts";
 import {
   diskDescriptorName,
@@ -16,10 +17,11 @@ import {
   wrappedKeyName,
 } from "./object-names.ts";
 import { openPoint } from "./point-reader.ts";
-import { type RecoveryPoint, listRecoveryPoints } from "./recovery-point.ts";
+import { type RecoveryPoint, encodeRecoveryPoint, listRecoveryPoints } from "./recovery-point.ts";
 import { verifyRepository } from "./repository-check.ts";
 import { REPOSITORY_ERRORS } from "./repository-errors.ts";
 import { checkSegment } from "./segment-check.ts";
+import { SegmentBuilder } from "./segment-builder.ts";
 import { SEGMENT_FOOTER_BYTES, decodeFooter } from "./segment-footer.ts";
 import { AlteredStore, loadObjects } from "./testing/altered-store.ts";
 import { assertCoded, coded } from "./testing/coded-error.ts";
@@ -332,4 +334,59 @@ test("verify names objects that nobody of ours wrote", async () => {
   };
   await at.store.create(name, body);
   assert.deepEqual(await findings(here, false), ["OBJECT_UNKNOWN"]);
+});
+
+test("a segment that forks the log is found, although it is authentic", async () => {
+  await using at = await temporaryStore();
+  const vault = new TestVault(at.store);
+  const disk = await vault.addDisk(DISK_BYTES);
+  const block = Buffer.alloc(BLOCK_BYTES, "fork");
+  const forkInside = disk.encode([{ block: 1, bytes: block }]);
+  await disk.commit([{ block: 0, bytes: block }]);
+  const earlier = await vault.cut(4, new Map([[disk, []]]));
+  const tag = vault.tag(5, [disk]);
+  const forkAtTip = disk.encode([{ block: 2, bytes: block }], { tag });
+  const point = await vault.cut(5, new Map([[disk, []]]));
+  const store = new AlteredStore(at.store);
+  const here: Scene = { vault, first: disk, second: disk, point, objects: new Map(), store };
+  assert.deepEqual(await findings(here, true), []);
+
+  store.alter(segmentName(disk.log, 2), forkInside.bytes);
+  await assert.rejects(readDisk(here), coded(E.LOG_BROKEN));
+  assert.deepEqual(await findings(here, true), ["LOG_BROKEN"]);
+
+  store.restore();
+  store.alter(segmentName(disk.log, 4), forkAtTip.bytes);
+  await assert.rejects(readDisk(here), coded(E.LOG_BROKEN));
+  assert.deepEqual(await findings(here, false), ["POINT_INVALID"]);
+
+  store.restore();
+  const moved = { ...point, disks: earlier.disks };
+  store.alter(recoveryPointName(vault.vaultId, vault.groupId, 5), encodeRecoveryPoint(moved));
+  assert.deepEqual(await findings(here, false), ["POINT_INVALID"]);
+});
+
+test("verify holds the runs of an index against the frames", async () => {
+  await using at = await temporaryStore();
+  const vault = new TestVault(at.store);
+  const disk = await vault.addDisk(DISK_BYTES);
+  const header = disk.nextHeader();
+  const builder = new SegmentBuilder(header, indexKeyOf(disk.indexRoot, header.objectId));
+  const target = Buffer.alloc(frameBytesMax(1));
+  const plain = seededRandomness("run").bytes(BLOCK_BYTES);
+  const key = frameKeyOf(disk.dataKey, header.objectId);
+  const context = prepareFrameContext(header);
+  encodeFrame({ plain, frameNo: 0, key, context, target, targetOffset: 0 });
+  const offset = builder.append(target, 1);
+  // Two blocks of a frame that has one.
+  builder.runs.put(3, 2, 0, { frameNo: 0, offset, cipherBytes: BLOCK_BYTES });
+  const { session, interval, intervalEnded } = disk.tip.meta;
+  const end = builder.finish(disk.tip.head, { session, interval, intervalEnded });
+  await disk.commitEncoded({ header, bytes: Buffer.concat([builder.headerBytes, target, end]) });
+  const point = await vault.cut(1, new Map([[disk, []]]));
+  const store = new AlteredStore(at.store);
+  const here: Scene = { vault, first: disk, second: disk, point, objects: new Map(), store };
+  assert.deepEqual(await findings(here, false), []);
+  assert.deepEqual(await findings(here, true), ["INDEX_DAMAGED"]);
+  await assert.rejects(readDisk(here), coded(E.FRAME_DAMAGED));
 });
