@@ -38,7 +38,7 @@ export class DirtyMemory {
   readonly #spare: Uint32Array[] = [];
   #usedBytes = 0;
 
-  constructor(bytesMax: number = DIRTY_MEMORY_BYTES_MAX) {
+  constructor(bytesMax: number) {
     this.#bytesMax = bytesMax;
   }
 

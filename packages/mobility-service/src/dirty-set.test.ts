@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import * as fc from "fast-check";
 
-import { DirtyMemory, PAGE_BLOCKS, pageBytes } from "./dirty-memory.ts";
+import { DIRTY_MEMORY_BYTES_MAX, DirtyMemory, PAGE_BLOCKS, pageBytes } from "./dirty-memory.ts";
 import { DirtySet } from "./dirty-set.ts";
 
 /** Two whole pages and a tail that no granule divides. */
@@ -57,7 +57,7 @@ function apply(set: DirtySet, naive: Uint8Array, step: Step): void {
 test("with memory to spare a dirty set is exactly a set of block numbers", () => {
   fc.assert(
     fc.property(fc.array(stepArbitrary, { maxLength: 30 }), (steps) => {
-      const memory = new DirtyMemory();
+      const memory = new DirtyMemory(DIRTY_MEMORY_BYTES_MAX);
       const set = new DirtySet(BLOCKS, memory, { isLive: true });
       const naive = new Uint8Array(BLOCKS);
       for (const step of steps) {
@@ -102,7 +102,7 @@ test("the union of two sets holds both, at any mix of granules", () => {
     fc.property(
       fc.array(stepArbitrary, { maxLength: 12 }),
       fc.array(stepArbitrary, { maxLength: 12 }),
-      fc.constantFrom<number[]>([200, 1e9], [1e9, 200], [5000, 5000], [1e9, 1e9]),
+      fc.constantFrom<[number, number][]>([200, 1e9], [1e9, 200], [5000, 5000], [1e9, 1e9]),
       (stepsA, stepsB, [bytesA, bytesB]) => {
         const a = new DirtySet(BLOCKS, new DirtyMemory(bytesA), { isLive: true });
         const b = new DirtySet(BLOCKS, new DirtyMemory(bytesB), { isLive: false });
@@ -122,7 +122,7 @@ test("the union of two sets holds both, at any mix of granules", () => {
 });
 
 test("a disk of 16 TiB that is all dirty holds no bitmap, and its copy holds one page at a time", () => {
-  const memory = new DirtyMemory();
+  const memory = new DirtyMemory(DIRTY_MEMORY_BYTES_MAX);
   const blockCount = 2 ** 32;
   const live = new DirtySet(blockCount, memory, { isLive: true });
   live.addAll();
@@ -139,7 +139,7 @@ test("a disk of 16 TiB that is all dirty holds no bitmap, and its copy holds one
 });
 
 test("changes spread over 1 TiB keep the live set exact while four intervals coarsen", () => {
-  const memory = new DirtyMemory();
+  const memory = new DirtyMemory(DIRTY_MEMORY_BYTES_MAX);
   const blockCount = 2 ** 28;
   const live = new DirtySet(blockCount, memory, { isLive: true });
   const intervals = Array.from(

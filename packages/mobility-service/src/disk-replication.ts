@@ -166,7 +166,6 @@ export class DiskReplication {
       const buffers = await this.#options.batchMemory.take(stream.sender.signal);
       let batch: WrittenBatch | undefined;
       try {
-        this.openInterval();
         this.#unreadable = undefined;
         batch = await this.#fill(stream, buffers);
         unreadable ??= this.#unreadable;
@@ -259,6 +258,8 @@ export class DiskReplication {
   }
 
   async #fill(stream: Stream, buffers: BatchBuffers): Promise<WrittenBatch | undefined> {
+    if (this.state.live.blocks === 0) return undefined;
+    this.openInterval();
     const writer = new BatchWriter(buffers.body, stream.position);
     for (let scanned = 0; scanned < BATCH_SCAN_BLOCKS_MAX;) {
       const runs = this.#takeRuns(Math.min(READ_BLOCKS, writer.roomBlocks));

@@ -64,6 +64,8 @@ export type MobilityServiceOptions = {
   readonly freezer: Freezer;
   readonly client: ProcessServerClient;
   readonly pointIntervalSeconds: number;
+  /** See DIRTY_MEMORY_BYTES_MAX. */
+  readonly dirtyMemoryBytesMax: number;
   readonly scripts?: PointScripts | undefined;
   /** Blocks the thread for some milliseconds. */
   readonly pause: (ms: number) => void;
@@ -111,7 +113,7 @@ class MachineReplication implements MobilityService {
   constructor(options: MobilityServiceOptions) {
     this.#options = options;
     const { clock, pointIntervalSeconds, machine, agentVersion } = options;
-    const dirtyMemory = new DirtyMemory();
+    const dirtyMemory = new DirtyMemory(options.dirtyMemoryBytesMax);
     const batchMemory = new BatchMemory();
     this.#disks = options.disks.map(({ disk, reader, untrusted }) => ({
       replication: new DiskReplication({ disk, reader, dirtyMemory, batchMemory, clock }),

@@ -9,6 +9,7 @@ import { GUARD_LIMIT_MS, createSystemFreezer } from "@osr/block-device/system-fr
 import { TracefsTracker } from "@osr/block-device/tracefs-tracker";
 import { HttpsClient } from "@osr/https/https-client";
 import { BATCHES_HELD_MAX } from "@osr/mobility-service/batch-memory";
+import { DIRTY_MEMORY_BYTES_MAX } from "@osr/mobility-service/dirty-memory";
 import { createMobilityService } from "@osr/mobility-service/mobility-service";
 import { httpsProcessServer } from "@osr/mobility-service/process-server-client";
 
@@ -59,6 +60,7 @@ export async function runMobilityService(configurationFile: string): Promise<voi
     freezer: freezerOf(configuration, disks, log),
     client: httpsProcessServer(client),
     pointIntervalSeconds: configuration.pointIntervalSeconds,
+    dirtyMemoryBytesMax: DIRTY_MEMORY_BYTES_MAX,
     scripts: scripts === undefined ? undefined : pointScripts(scripts),
     pause: pauseThread,
     quietWindow: testFaults?.quietWindow ?? "required",

@@ -1,0 +1,111 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { SeededRandom } from "./testing/seeded-random.ts";
+import { SimulatedWorld, type WorldOptions } from "./testing/simulated-world.ts";
+
+const SEEDS = Number(process.env["OSR_SEEDS"] ?? 200);
+const SEED_FIRST = Number(process.env["OSR_SEED"] ?? 1);
+
+const settle = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
+
+/** Which faults exist in the world of a seed, and how strong. */
+function optionsOf(random: SeededRandom, quietWindow: "required" | "unchecked"): WorldOptions {
+  const sometimes = (chance: number, strength: number): number =>
+    random.chance(chance) ? random.next() * strength : 0;
+  return {
+    sectors: random.chance(0.5) ? [1600] : [1601, 8 * 700],
+    swap: random.chance(0.3),
+    dirtyMemoryBytesMax: random.pick([1e9, 1e9, 1e9, 5000, 0]),
+    machine: {
+      writeChance: random.pick([0.02, 0.1, 0.3]),
+      wildWriteChance: random.chance(0.5) ? random.pick([0.002, 0.02, 0.1]) : 0,
+      slowSyncChance: sometimes(0.3, 0.8),
+      freezeFaultChance: sometimes(0.3, 0.4),
+      unreadableChance: sometimes(0.1, 0.01),
+    },
+    link: {
+      dropChance: sometimes(0.5, 0.4),
+      lostReplyChance: sometimes(0.5, 0.4),
+      duplicateChance: sometimes(0.5, 0.4),
+      cacheFullChance: sometimes(0.3, 0.4),
+      delayChance: sometimes(0.3, 0.4),
+      latencyMsMax: random.pick([2, 20, 400]),
+    },
+    quietWindow,
+  };
+}
+
+/** What happens to the process server and to the agent, in the order of the dice. */
+async function trouble(world: SimulatedWorld, random: SeededRandom): Promise<void> {
+  for (let step = 0; step < 12; step++) {
+    await world.until(() => false, random.below(12_000));
+    const dice = random.below(12);
+    if (dice < 5) world.server.upload();
+    else if (dice < 7) world.server.restart(true);
+    else if (dice < 9) world.server.restart(false);
+    else if (dice < 10) world.server.replace();
+    else if (dice < 11) world.time.unixOffsetMs += (random.next() - 0.5) * 1e9;
+    else if (random.chance(0.5)) await world.restartAgent();
+  }
+}
+
+async function live(seed: number, quietWindow: "required" | "unchecked"): Promise<SimulatedWorld> {
+  const random = new SeededRandom(seed * 4 + 2);
+  const world = new SimulatedWorld(seed, optionsOf(random, quietWindow), settle);
+  await trouble(world, random);
+  return world;
+}
+
+async function stop(world: SimulatedWorld): Promise<void> {
+  let isStopped = false;
+  void world.service.stop().finally(() => (isStopped = true));
+  assert.ok(await world.until(() => isStopped, 60_000), "the agent stops");
+  await world.running;
+  assert.equal(world.service.status().state, "stopped");
+}
+
+test(`in ${SEEDS} worlds full of faults, every tag is the disks' content at one instant`, async () => {
+  let points = 0;
+  let tags = 0;
+  for (let seed = SEED_FIRST; seed < SEED_FIRST + SEEDS; seed++) {
+    const world = await live(seed, "required");
+    const { machine, server } = world;
+    // When everything around it is well again, replication catches up by itself.
+    machine.calm();
+    server.calm();
+    const before = server.offeredPoints().length;
+    const caughtUp = await world.until(() => {
+      server.upload(true);
+      return server.offeredPoints().length > before;
+    }, 240_000);
+    const repro = `OSR_SEED=${seed} OSR_SEEDS=1`;
+    assert.deepEqual(world.wrongTags, [], repro);
+    assert.deepEqual(server.violations, [], repro);
+    assert.ok(
+      caughtUp,
+      `${repro}: no point although all is well: ${JSON.stringify(world.service.status())}`,
+    );
+    const isForgotten = (): boolean =>
+      world.service.status().disks.every(({ openIntervals }) => openIntervals <= 1);
+    assert.ok(await world.until(isForgotten, 10_000), `${repro}: what is vaulted is forgotten`);
+    await stop(world);
+    assert.equal(machine.calls.prepared, machine.calls.released, repro);
+    assert.ok(machine.calls.thaw >= machine.calls.freeze, repro);
+    points += server.offeredPoints().length;
+    tags += world.tags;
+  }
+  assert.ok(points >= SEEDS && tags >= SEEDS, `${points} points, ${tags} tags`);
+});
+
+test("without the quiet window, the same comparison catches wrong points", async () => {
+  let wrong = 0;
+  for (let seed = 1; seed <= 60 && wrong === 0; seed++) {
+    const world = await live(seed, "unchecked");
+    wrong += world.wrongTags.length;
+    world.machine.calm();
+    world.server.calm();
+    await stop(world);
+  }
+  assert.ok(wrong > 0);
+});

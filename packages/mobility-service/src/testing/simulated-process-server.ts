@@ -1,0 +1,315 @@
+import { BLOCK_BYTES } from "@osr/base/block-range";
+import { OsrError } from "@osr/base/errors";
+import { type Uuid, uuidOfName } from "@osr/base/uuid";
+import type {
+  AckedDisk,
+  BatchReply,
+  HeartbeatReply,
+  HeartbeatRequest,
+  SessionReply,
+  SessionRequest,
+} from "@osr/contracts/agent-protocol";
+import { HRL_TYPES, type HrlRecord, hrlRecords } from "@osr/contracts/hrl-record";
+import { type Tag, decodeTag } from "@osr/contracts/tag";
+
+import type { ProcessServerClient } from "../process-server-client.ts";
+import type { SeededRandom } from "./seeded-random.ts";
+import type { VirtualTime } from "./virtual-time.ts";
+
+const HOLD_MS = 30_000;
+
+/** Chances per request. */
+export type LinkFaults = {
+  readonly dropChance: number;
+  readonly lostReplyChance: number;
+  readonly duplicateChance: number;
+  readonly cacheFullChance: number;
+  readonly delayChance: number;
+  readonly latencyMsMax: number;
+};
+
+const CALM: LinkFaults = {
+  dropChance: 0,
+  lostReplyChance: 0,
+  duplicateChance: 0,
+  cacheFullChance: 0,
+  delayChance: 0,
+  latencyMsMax: 3,
+};
+
+/** What one record did to the log of a disk. */
+type Entry = { readonly interval: number; readonly record: HrlRecord };
+
+type Disk = {
+  readonly diskId: Uuid;
+  readonly sizeBytes: number;
+  /** What applying the whole log gives. */
+  content: Buffer;
+  /** What the storage account holds, and the log that is only spooled. */
+  vaultedContent: Buffer;
+  spooled: Entry[];
+  tags: Tag[];
+  vaultedTags: Tag[];
+  newest: number;
+  /** Next record number of intervals of this session, and which of them have ended. */
+  next: Map<number, number>;
+  ended: Set<number>;
+  vaultedInterval: number;
+  vaultedNewest: number;
+  isFenced: boolean;
+};
+
+/**
+ * A process server that keeps the law of docs/formats/agent-protocol.md over a naive model: each disk's log is applied
+ * to an array. `onTag` sees each disk's content where a tag stands in its log.
+ */
+export class SimulatedProcessServer implements ProcessServerClient {
+  faults: LinkFaults;
+  /** Requests fail until then. */
+  downUntilMs = 0;
+  readonly groupId = uuidOfName("group");
+  health: HeartbeatRequest["health"] = [];
+  /** What the agent did against the protocol. */
+  readonly violations: string[] = [];
+  dataBytes = 0;
+  readonly #time: VirtualTime;
+  readonly #random: SeededRandom;
+  readonly #onTag: (tag: Tag, diskIndex: number, content: Buffer) => void;
+  readonly #disks = new Map<string, Disk>();
+  #epoch = 0;
+  #epochFloor = 0;
+  /** Grows when the process ends: what it was doing is gone. */
+  #life = 0;
+
+  constructor(
+    time: VirtualTime,
+    random: SeededRandom,
+    options: {
+      readonly faults: LinkFaults;
+      readonly onTag: (tag: Tag, diskIndex: number, content: Buffer) => void;
+    },
+  ) {
+    this.#time = time;
+    this.#random = random;
+    this.faults = options.faults;
+    this.#onTag = options.onTag;
+  }
+
+  calm(): void {
+    this.faults = CALM;
+  }
+
+  /** Ends at once and comes back: what was spooled is kept, sessions only where `keepsSessions`. */
+  restart(keepsSessions: boolean): void {
+    this.#life += 1;
+    this.downUntilMs = this.#time.monotonicMs() + this.#random.below(8000);
+    if (keepsSessions) return;
+    this.#epoch = 0;
+    for (const disk of this.#disks.values()) disk.next.clear();
+  }
+
+  /** Another one takes over: it knows only what is in the storage account. */
+  replace(): void {
+    this.restart(false);
+    this.#epochFloor = 0;
+    for (const disk of this.#disks.values()) {
+      disk.content = Buffer.from(disk.vaultedContent);
+      disk.spooled = [];
+      disk.tags = [...disk.vaultedTags];
+      disk.newest = disk.vaultedNewest;
+      disk.ended.clear();
+    }
+  }
+
+  fence(index: number): void {
+    const disk = [...this.#disks.values()][index];
+    if (disk !== undefined) disk.isFenced = true;
+  }
+
+  /** Uploads some of what is spooled, in order. */
+  upload(all = false): void {
+    for (const disk of this.#disks.values()) {
+      const count = all ? disk.spooled.length : this.#random.below(disk.spooled.length + 1);
+      for (const { interval, record } of disk.spooled.splice(0, count)) {
+        this.#apply(disk.vaultedContent, record);
+        disk.vaultedNewest = Math.max(disk.vaultedNewest, interval);
+        if (record.header.type === HRL_TYPES.MARK) disk.vaultedTags.push(decodeTag(record.payload));
+        if (record.header.type === HRL_TYPES.END) disk.vaultedInterval = interval;
+      }
+    }
+  }
+
+  /** Cuts whose tag is vaulted on every disk. */
+  offeredPoints(): Tag[] {
+    const [first, ...others] = this.#disks.values();
+    return (first?.vaultedTags ?? []).filter((tag) =>
+      others.every((disk) => disk.vaultedTags.some(({ cutId }) => cutId === tag.cutId)),
+    );
+  }
+
+  async openSession(request: SessionRequest, signal: AbortSignal): Promise<SessionReply> {
+    return await this.#exchange(signal, () => {
+      if (request.epoch <= Math.max(this.#epoch, this.#epochFloor))
+        throw refusal("EPOCH_STALE", { newestEpoch: Math.max(this.#epoch, this.#epochFloor) });
+      this.#epoch = request.epoch;
+      this.#epochFloor = request.epoch;
+      const disks = request.disks.map(({ identity, sizeBytes }) => {
+        const disk = this.#diskOf(identity, sizeBytes);
+        disk.next.clear();
+        return { ...ackOf(disk), identity, nextInterval: disk.newest + 1 };
+      });
+      const slots = [...this.#disks.values()].flatMap(({ tags }) => tags.map(({ slot }) => slot));
+      return { groupId: this.groupId, newestSlot: Math.max(-1, ...slots), disks };
+    });
+  }
+
+  async sendBatch(diskId: Uuid, body: Buffer, signal: AbortSignal): Promise<BatchReply> {
+    this.dataBytes += body.length;
+    // The network has a copy of its own.
+    const copy = Buffer.from(body);
+    const isFull = this.#random.chance(this.faults.cacheFullChance);
+    if (isFull) {
+      await this.#latency(signal);
+      throw refusal("CACHE_FULL", { retryAfterMs: 1000 }, true);
+    }
+    if (this.#random.chance(this.faults.duplicateChance))
+      void this.#exchange(signal, () => this.#take(diskId, copy)).catch(() => undefined);
+    return await this.#exchange(signal, () => this.#take(diskId, copy));
+  }
+
+  async heartbeat(request: HeartbeatRequest, signal: AbortSignal): Promise<HeartbeatReply> {
+    return await this.#exchange(signal, () => {
+      if (request.epoch !== this.#epoch) throw refusal("SESSION_REPLACED");
+      this.health = request.health;
+      const point = this.offeredPoints().at(-1);
+      const disks = [...this.#disks.values()].map(ackOf);
+      return { disks, delayMs: 0, ...(point === undefined ? {} : { newestPoint: point }) };
+    });
+  }
+
+  /** One request over a bad network: it may be lost on its way there, or its reply on the way back. */
+  async #exchange<T>(signal: AbortSignal, effect: () => T | Promise<T>): Promise<T> {
+    await this.#latency(signal);
+    const isDown = this.#time.monotonicMs() < this.downUntilMs;
+    if (isDown || this.#random.chance(this.faults.dropChance)) throw unavailable();
+    const life = this.#life;
+    const result = await effect();
+    await this.#latency(signal);
+    if (this.#life !== life || this.#random.chance(this.faults.lostReplyChance))
+      throw unavailable();
+    return result;
+  }
+
+  async #latency(signal: AbortSignal): Promise<void> {
+    await this.#time.sleep(this.#random.below(this.faults.latencyMsMax), signal);
+  }
+
+  async #take(diskId: Uuid, body: Buffer): Promise<BatchReply> {
+    const life = this.#life;
+    const disk = [...this.#disks.values()].find((candidate) => candidate.diskId === diskId);
+    if (disk === undefined) throw refusal("NOT_FOUND");
+    const records = [...hrlRecords(body)];
+    const first = records[0]?.header;
+    if (first === undefined) throw refusal("HRL_INVALID");
+    for (const [index, { header }] of records.entries())
+      if (
+        header.session !== first.session ||
+        header.interval !== first.interval ||
+        header.recordNo !== first.recordNo + index
+      )
+        this.violations.push("the records of a batch do not follow each other");
+    const heldUntilMs = this.#time.monotonicMs() + HOLD_MS;
+    for (;;) {
+      if (this.#life !== life) throw unavailable();
+      if (first.session !== this.#epoch) throw refusal("SESSION_REPLACED");
+      if (disk.isFenced) throw refusal("LOG_FENCED");
+      if (this.#isNext(disk, first, first.recordNo + records.length - 1)) break;
+      if (this.#time.monotonicMs() >= heldUntilMs) throw this.#outOfOrder(disk);
+      await this.#time.sleep(5);
+    }
+    for (const record of records) this.#append(disk, record);
+    const delayMs = this.#random.chance(this.faults.delayChance) ? this.#random.below(500) : 0;
+    return { ...ackOf(disk), delayMs };
+  }
+
+  /** False where records before it are missing; throws where they never come. */
+  #isNext(disk: Disk, first: { interval: number; recordNo: number }, last: number): boolean {
+    const next = disk.next.get(first.interval);
+    if (next !== undefined && last < next) return true;
+    if (first.interval > disk.newest) {
+      const isWhole = !disk.next.has(disk.newest) || disk.ended.has(disk.newest);
+      if (!isWhole) this.violations.push("a new interval began before the last one was answered");
+      return first.recordNo === 0;
+    }
+    if (next === undefined || first.interval < disk.newest) throw this.#outOfOrder(disk);
+    return first.recordNo <= next;
+  }
+
+  #append(disk: Disk, record: HrlRecord): void {
+    const { interval, recordNo, type, count } = record.header;
+    if (recordNo < (disk.next.get(interval) ?? 0)) return;
+    if (type === HRL_TYPES.END && count !== recordNo) this.violations.push("END counts wrongly");
+    disk.next.set(interval, recordNo + 1);
+    disk.newest = interval;
+    disk.spooled.push({ interval, record });
+    this.#apply(disk.content, record);
+    if (type === HRL_TYPES.END) disk.ended.add(interval);
+    if (type !== HRL_TYPES.MARK) return;
+    const tag = decodeTag(record.payload);
+    disk.tags.push(tag);
+    this.#onTag(tag, [...this.#disks.values()].indexOf(disk), disk.content);
+  }
+
+  #apply(content: Buffer, { header, payload }: HrlRecord): void {
+    const from = header.block * BLOCK_BYTES;
+    if (header.type === HRL_TYPES.DATA) payload.copy(content, from);
+    if (header.type === HRL_TYPES.ZERO) content.fill(0, from, from + header.count * BLOCK_BYTES);
+  }
+
+  #outOfOrder(disk: Disk): OsrError {
+    const isOpen = disk.next.has(disk.newest) && !disk.ended.has(disk.newest);
+    const interval = isOpen ? disk.newest : disk.newest + 1;
+    return refusal("RECORDS_OUT_OF_ORDER", { interval, recordNo: disk.next.get(interval) ?? 0 });
+  }
+
+  #diskOf(identity: string, sizeBytes: number): Disk {
+    const known = this.#disks.get(identity);
+    if (known !== undefined) return known;
+    const bytes = Math.ceil(sizeBytes / BLOCK_BYTES) * BLOCK_BYTES;
+    const disk: Disk = {
+      diskId: uuidOfName("disk", identity),
+      sizeBytes,
+      content: Buffer.alloc(bytes),
+      vaultedContent: Buffer.alloc(bytes),
+      spooled: [],
+      tags: [],
+      vaultedTags: [],
+      newest: 0,
+      next: new Map(),
+      ended: new Set(),
+      vaultedInterval: 0,
+      vaultedNewest: 0,
+      isFenced: false,
+    };
+    this.#disks.set(identity, disk);
+    return disk;
+  }
+}
+
+function ackOf(disk: Disk): AckedDisk {
+  const recordNo = disk.next.get(disk.newest);
+  return {
+    diskId: disk.diskId,
+    spooledInterval: recordNo === undefined ? -1 : disk.newest,
+    spooledRecordNo: recordNo === undefined ? -1 : recordNo - 1,
+    vaultedInterval: disk.vaultedInterval,
+  };
+}
+
+function refusal(code: string, details: object = {}, retryable = false): OsrError {
+  return new OsrError({ code, retryable, hint: "simulated" }, code, { details });
+}
+
+function unavailable(): OsrError {
+  return refusal("PEER_UNAVAILABLE", {}, true);
+}

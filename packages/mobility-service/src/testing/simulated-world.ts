@@ -1,0 +1,115 @@
+import type { MachineDescription } from "@osr/contracts/agent-protocol";
+import { silentLog } from "@osr/base/log";
+import type { Tag } from "@osr/contracts/tag";
+
+import { type MobilityService, createMobilityService } from "../mobility-service.ts";
+import { type MachineFaults, SimulatedMachine } from "./simulated-machine.ts";
+import { type LinkFaults, SimulatedProcessServer } from "./simulated-process-server.ts";
+import { SeededRandom } from "./seeded-random.ts";
+import { VirtualTime } from "./virtual-time.ts";
+
+const DESCRIPTION: MachineDescription = {
+  hostName: "simulated",
+  biosUuid: "",
+  operatingSystem: "none",
+  kernel: "0",
+  firmware: "bios",
+  cpuCount: 1,
+  memoryBytes: 1,
+};
+
+export const POINT_INTERVAL_SECONDS = 15;
+
+export type WorldOptions = {
+  readonly sectors: readonly number[];
+  readonly swap: boolean;
+  readonly dirtyMemoryBytesMax: number;
+  readonly machine: MachineFaults;
+  readonly link: LinkFaults;
+  readonly quietWindow: "required" | "unchecked";
+};
+
+/** A machine with its agent, a network and a process server; every tag is compared with what the disks held at its cut. */
+export class SimulatedWorld {
+  readonly time = new VirtualTime();
+  readonly machine: SimulatedMachine;
+  readonly server: SimulatedProcessServer;
+  /** Tags that arrived, one for each disk, and those whose disk differs from the instant of their cut. */
+  tags = 0;
+  readonly wrongTags: string[] = [];
+  service: MobilityService;
+  running: Promise<void>;
+  readonly #options: WorldOptions;
+  readonly #random: SeededRandom;
+  /** Lets everything run that waits for nothing but other code. */
+  readonly #settle: () => Promise<void>;
+
+  constructor(seed: number, options: WorldOptions, settle: () => Promise<void>) {
+    this.#options = options;
+    this.#settle = settle;
+    this.#random = new SeededRandom(seed * 4 + 3);
+    this.machine = new SimulatedMachine(this.time, new SeededRandom(seed * 4), {
+      faults: options.machine,
+      sectors: options.sectors,
+      swap: options.swap,
+    });
+    this.server = new SimulatedProcessServer(this.time, new SeededRandom(seed * 4 + 1), {
+      faults: options.link,
+      onTag: (tag, index, content) => this.#check(tag, index, content),
+    });
+    this.service = this.#newService();
+    this.running = this.service.run();
+  }
+
+  /** The agent ends, and another one starts that knows nothing. */
+  async restartAgent(): Promise<void> {
+    const stopping = this.service.stop();
+    let isStopped = false;
+    void stopping.finally(() => (isStopped = true));
+    await this.until(() => isStopped, 120_000);
+    await stopping;
+    this.service = this.#newService();
+    this.running = this.service.run();
+  }
+
+  /** Runs until `done`, at most `limitMs` of the world's time; false where it was not done by then. */
+  async until(done: () => boolean, limitMs: number): Promise<boolean> {
+    const endMs = this.time.monotonicMs() + limitMs;
+    while (this.time.monotonicMs() < endMs) {
+      await this.#settle();
+      if (this.machine.frozen) throw new Error("the machine is frozen while other code runs");
+      if (done()) return true;
+      this.time.step();
+    }
+    return false;
+  }
+
+  #check(tag: Tag, index: number, content: Buffer): void {
+    this.tags += 1;
+    const snapshot = this.machine.snapshots.get(tag.cutId)?.[index];
+    if (snapshot === undefined) this.wrongTags.push(`${tag.cutId}: its cut was never proven`);
+    else if (!snapshot.equals(content)) this.wrongTags.push(`${tag.cutId}: disk ${index} differs`);
+  }
+
+  #newService(): MobilityService {
+    const { machine, time } = this;
+    return createMobilityService({
+      agentVersion: "0.0.0",
+      machine: DESCRIPTION,
+      disks: machine.disks,
+      tracker: machine,
+      freezer: machine,
+      client: this.server,
+      pointIntervalSeconds: POINT_INTERVAL_SECONDS,
+      dirtyMemoryBytesMax: this.#options.dirtyMemoryBytesMax,
+      pause: machine.pause,
+      quietWindow: this.#options.quietWindow,
+      beforeThaw: machine.beforeThaw,
+      writeStatus: () => Promise.resolve(),
+      clock: time,
+      scheduler: time,
+      randomness: this.#random,
+      log: silentLog,
+    });
+  }
+}
