@@ -261,10 +261,12 @@ suite("Azure Blob provider", () => {
         );
     });
 
-    test("an answer within the body ends the source's reader", async () => {
+    test("an answer within the body ends the source's reader and the half-used connection", async () => {
       const { promise: ended, resolve } = Promise.withResolvers<void>();
+      const { promise: cut, resolve: onCut } = Promise.withResolvers<string>();
       await against(
-        (_request, response) => {
+        (request, response) => {
+          request.socket.once("close", () => onCut("cut"));
           response.writeHead(503).end();
         },
         async (store) => {
@@ -283,6 +285,8 @@ suite("Azure Blob provider", () => {
           };
           await assert.rejects(store.create("a", body), coded("STORE_UNAVAILABLE"));
           await ended;
+          const late = scheduler.sleep(2000).then(() => "still open");
+          assert.equal(await Promise.race([cut, late]), "cut");
         },
       );
     });

@@ -100,9 +100,13 @@ suite("directory store", () => {
       await truncate(path, 6096 - cut);
       await assert.rejects(store.head(`cut-${cut}`), coded("OBJECT_DAMAGED"));
     }
+    await store.create("shorter", bodyOf(randomBytes(6000)));
+    const path = join(directory.path, "objects/shorter");
+    await writeFile(path, (await readFile(path)).subarray(100));
+    await assert.rejects(store.head("shorter"), coded("OBJECT_DAMAGED"));
     await writeFile(join(directory.path, "objects/tiny"), "x");
     await assert.rejects(store.read("tiny", 0, Buffer.alloc(1)), coded("OBJECT_DAMAGED"));
-    assert.equal((await store.list("")).objects.length, 5);
+    assert.equal((await store.list("")).objects.length, 6);
   });
 
   test("a name may not go on where another one ends", async () => {

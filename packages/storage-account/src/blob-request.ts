@@ -3,7 +3,6 @@ import type { IncomingMessage } from "node:http";
 import {
   LIST_PAGE_MAX,
   OBJECT_BYTES_MAX,
-  checkObjectName,
   checkObjectPrefix,
   checkOid,
 } from "@osr/repository/object-store";
@@ -61,7 +60,7 @@ const RANGE = /^bytes=(\d{1,15})-(\d{1,15})?$/;
 
 /**
  * Reads the subset of Azure's Blob API that our provider uses. Everything else is refused rather than passed over, since a
- * client that believes that it was heard is worse off than one that was not served.
+ * client that believes that it was heard is worse off than one that was not served. Names are left to the store to judge.
  */
 export function parseBlobRequest(request: IncomingMessage, container: string): BlobRequest {
   const { path, query } = splitUrl(request.url ?? "");
@@ -72,7 +71,6 @@ export function parseBlobRequest(request: IncomingMessage, container: string): B
   if (requested !== container) return refuse("ContainerNotFound");
   if (slash === -1) return containerRequest(request, query);
   const name = path.slice(slash + 1);
-  checkObjectName(name);
   checkParameters(query, []);
   return blobRequest(request, name);
 }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { type RequestOptions, type Agent, request as secureRequest } from "node:https";
@@ -22,6 +23,7 @@ import { AzureBlobStore } from "@osr/repository/azure-blob-store";
 import { bodyOf, readWhole } from "@osr/repository/object-store";
 import { objectStoreContract } from "@osr/repository/object-store.contract";
 
+import { malformedRequest, seeded } from "./blob-request.fuzz.ts";
 import { TOKEN_ROLES, type TokenRole, encodeTokens, newToken } from "./access-token.ts";
 import {
   STORAGE_CONTAINER,
@@ -345,6 +347,55 @@ suite("storage account", () => {
     );
   });
 
+  test("a disk that fills up within a body is 507, and the client reads it", async (t) => {
+    const mount = await mkdtemp(join(tmpdir(), "osr-storage-account-disk-"));
+    t.after(() => rm(mount, { recursive: true }));
+    try {
+      execFileSync("mount", ["-t", "tmpfs", "-o", "size=4m", "tmpfs", mount], { stdio: "ignore" });
+    } catch {
+      t.skip("mounting a small file system needs root");
+      return;
+    }
+    try {
+      await using own = await openRig({ directory: join(mount, "store"), freeBytesMin: 0 });
+      const creating = join(mount, "store", "creating");
+      const agent = createHttpsAgent({
+        authorityPem: own.authorityPem,
+        socketsMax: 1,
+        tlsVersionMin: "TLSv1.3",
+      });
+      t.after(() => agent.destroy());
+      const common = { host: "127.0.0.1", port: own.account.port, agent };
+      const authorization = `Bearer ${own.tokens.maintainer}`;
+      const { promise, resolve, reject } = Promise.withResolvers<number | undefined>();
+      const outgoing = secureRequest(
+        {
+          ...common,
+          method: "PUT",
+          path: "/osr/a",
+          headers: { ...PUT, authorization, "content-length": 3 * MIB },
+        },
+        (reply) => {
+          reply.resume();
+          resolve(reply.statusCode);
+        },
+      );
+      outgoing.on("error", reject);
+      outgoing.write(Buffer.alloc(MIB));
+      while ((await readdir(creating)).length === 0) await scheduler.sleep(5);
+      // Another user of the disk takes what was free when the put began.
+      await writeFile(join(mount, "other"), Buffer.alloc(2.5 * MIB));
+      outgoing.end(Buffer.alloc(2 * MIB));
+      assert.equal(await promise, 507);
+      // The connection is whole: the rest of the body was taken in.
+      const path = "/osr?restype=container";
+      assert.equal((await exchange({ ...common, path, headers: { authorization } })).status, 200);
+      assert.deepEqual(await readdir(creating), []);
+    } finally {
+      execFileSync("umount", [mount]);
+    }
+  });
+
   test("objects survive a restart of the role", async () => {
     await using first = await openRig();
     await first.storeOf("ingest").create("a/b", bodyOf(Buffer.from("kept")), { oid: "o" });
@@ -483,7 +534,7 @@ suite("storage account", () => {
     const random = seeded(20_261);
     const statuses = new Set<number>();
     for (let round = 0; round < 600; round++) {
-      const { method, path, headers, body } = malformed(random);
+      const { method, path, headers, body } = malformedRequest(random);
       let reply: Reply;
       try {
         reply = await rig.send(method, path, headers, body, random.of(TOKEN_ROLES));
@@ -504,92 +555,3 @@ suite("storage account", () => {
     assert.equal(String(await readWhole(rig.storeOf("reader"), "kept/x")), "0123456789");
   });
 });
-
-type Random = { next(): number; of<T>(items: readonly T[]): T };
-
-/** A small generator (mulberry32): the same seed gives the same requests. */
-function seeded(seed: number): Random {
-  let state = seed;
-  const next = (): number => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-  return {
-    next,
-    of: (items) => items[Math.floor(next() * items.length)] as (typeof items)[number],
-  };
-}
-
-function malformed(random: Random): {
-  method: string;
-  path: string;
-  headers: OutgoingHttpHeaders;
-  body?: Buffer;
-} {
-  const method = random.of([
-    "GET",
-    "GET",
-    "HEAD",
-    "PUT",
-    "PUT",
-    "POST",
-    "DELETE",
-    "OPTIONS",
-    "PATCH",
-  ]);
-  const pieces = [
-    "osr",
-    "fuzz",
-    "x",
-    "..",
-    "%2e%2e",
-    "%2f",
-    "%00",
-    "%ff",
-    "%",
-    "//",
-    "etc",
-    "passwd",
-  ];
-  const more = ["a".repeat(300), "%F0%9F%98%80", "~", "\\", "*", ".", "C:", "osr?", "&", "=", "#"];
-  let path = random.of(["/", "/osr/", "/osr/fuzz/", "//", "*", "https://127.0.0.1/osr/", "/osr"]);
-  const count = random.next() < 0.4 ? 0 : Math.floor(random.next() * 4);
-  if (count === 0) path = random.of(["/osr/fuzz/x", "/osr/fuzz/new", "/osr/none", "/osr"]);
-  for (let index = 0; index < count; index++)
-    path += random.of([...pieces, ...more]) + random.of(["", "/"]);
-  const parameters = ["restype=container", "comp=list", "comp=block", "prefix=..", "prefix=%00"];
-  const others = ["marker=%ff", "maxresults=-1", "maxresults=99999", "startFrom=%00", "timeout=x"];
-  if (path === "/osr") path += "?restype=container&comp=list&";
-  else if (random.next() < 0.3) path += "?";
-  if (path.endsWith("?") || (path.endsWith("&") && random.next() < 0.5)) {
-    for (let index = 0; index < 3; index++) path += `${random.of([...parameters, ...others])}&`;
-  }
-  const headers: OutgoingHttpHeaders = {};
-  const values = [
-    "*",
-    "",
-    "x",
-    "-1",
-    "bytes=0-1",
-    "bytes=9-99999999999999999999",
-    "BlockBlob",
-    '"',
-  ];
-  const names = [
-    "x-ms-range",
-    "range",
-    "if-none-match",
-    "if-match",
-    "x-ms-blob-type",
-    "x-ms-meta-oid",
-  ];
-  const odd = ["x-ms-version", "content-md5", "x-ms-lease-id", "expect", "x-ms-date", "upgrade"];
-  const headerCount = random.next() < 0.5 ? 0 : 3;
-  for (let index = 0; index < headerCount; index++)
-    headers[random.of([...names, ...odd])] = random.of(values);
-  if (random.next() < 0.3) Object.assign(headers, PUT);
-  const hasBody = method === "PUT" || method === "POST";
-  return { method, path, headers, ...(hasBody ? { body: randomBytes(10) } : {}) };
-}
