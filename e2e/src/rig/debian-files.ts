@@ -1,4 +1,3 @@
-import { agentCommand } from "./agent-command.ts";
 import { LEDGER_DEVICE, SHELL_DEVICE } from "./serial-ports.ts";
 import { guestShellScript } from "./guest-shell-script.ts";
 
@@ -45,21 +44,6 @@ const SHELL_UNIT = `[Unit]
 Description=Command shell of the rig on a serial port
 [Service]
 ExecStart=/bin/sh /usr/lib/rig/shell.sh
-[Install]
-WantedBy=multi-user.target
-`;
-
-// Installed and enabled, and idle until somebody enrols the machine. The state under /run outlives a restart of the agent.
-const AGENT_UNIT = `[Unit]
-Description=Mobility service of Open Site Recovery
-After=network.target
-ConditionPathExists=/etc/osr/mobility-service.json
-[Service]
-ExecStart=${agentCommand("/opt/osr/bin/node", "/opt/osr/mobility-service")} run --config /etc/osr/mobility-service.json
-Restart=always
-RestartSec=2
-RuntimeDirectory=osr
-RuntimeDirectoryPreserve=yes
 [Install]
 WantedBy=multi-user.target
 `;
@@ -125,7 +109,6 @@ UUID=${DATA_UUID} /data ext4 defaults 0 0
   { path: "etc/systemd/network/20-dhcp.network", content: NETWORK },
   { path: "etc/systemd/system/rig-http.service", content: HTTP_UNIT },
   { path: "etc/systemd/system/rig-shell.service", content: SHELL_UNIT },
-  { path: "etc/systemd/system/osr-mobility-service.service", content: AGENT_UNIT },
   {
     path: "etc/systemd/system/postgresql@.service.d/data.conf",
     content: "[Unit]\nRequiresMountsFor=/data\n",
@@ -143,7 +126,7 @@ UUID=${DATA_UUID} /data ext4 defaults 0 0
 export const DEBIAN_SETUP = `set -e
 export LC_ALL=C.UTF-8
 # systemctl enable talks to no systemd here: it only makes links.
-systemctl -q enable systemd-networkd rig-http rig-shell osr-mobility-service
+systemctl -q enable systemd-networkd rig-http rig-shell
 systemctl -q mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service \\
   fstrim.timer systemd-networkd-wait-online.service serial-getty@ttyS0.service getty@tty1.service getty-static.service \\
   dev-hugepages.mount dev-mqueue.mount sys-kernel-config.mount sys-fs-fuse-connections.mount modprobe@drm.service

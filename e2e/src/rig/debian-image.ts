@@ -1,4 +1,4 @@
-import { cp, mkdir, open, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { cp, mkdir, open, readFile, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 
 import { assert } from "@osr/base/assert";
@@ -23,6 +23,7 @@ const PARTITION_SLACK_BYTES = MIB;
 /** Code of the master boot record; the partition table follows it. */
 const BOOT_CODE_BYTES = 440;
 
+const AGENT_UNIT = "osr-mobility-service.service";
 const GRUB_FOLDER = "/usr/lib/grub/i386-pc";
 const GRUB_EARLY = `search.fs_uuid ${ROOT_UUID} root
 set prefix=($root)/boot/grub
@@ -51,6 +52,7 @@ export async function debianImages(
         await mkdir(join(root, "opt", "osr", "bin"), { recursive: true });
         await strippedNode(join(root, "opt", "osr", "bin", "node"), abort);
         await cp(agent, join(root, "opt", "osr", "mobility-service"), { recursive: true });
+        await enableAgent(root);
         await makeBootDisk(join(target, "root.img"), root, abort);
         await rm(root, { recursive: true });
         await makeExt4(join(target, "data.img"), {
@@ -66,6 +68,14 @@ export async function debianImages(
     signal,
   );
   return { rootPath: join(directory, "root.img"), dataPath: join(directory, "data.img") };
+}
+
+/** Installs the agent's own unit, enabled; it is idle until somebody enrols the machine. */
+async function enableAgent(root: string): Promise<void> {
+  const units = join(root, "etc", "systemd", "system");
+  const shipped = join(root, "opt", "osr", "mobility-service", "systemd", AGENT_UNIT);
+  await cp(shipped, join(units, AGENT_UNIT));
+  await symlink(`../${AGENT_UNIT}`, join(units, "multi-user.target.wants", AGENT_UNIT));
 }
 
 /** A disk with a partition table, GRUB for BIOS, and one ext4 partition; no loop device, nothing mounted. */

@@ -1,9 +1,9 @@
 import type { GuestShell } from "./guest-shell.ts";
 
-/** Writes at random with fio, and new files with dd, until `stopWriters`. For machines of the fast rig. */
+/** Writes at random with fio, and new files with dd, until `stopWriters`, at a rate that an emulated machine can also replicate. For machines of the fast rig. */
 export async function startWriters(shell: GuestShell): Promise<void> {
   const fio = [
-    "fio --name=writer --directory=/data1 --rw=randwrite --bs=4k --size=24m --rate_iops=150 --fsync=16",
+    "fio --name=writer --directory=/data1 --rw=randwrite --bs=4k --size=24m --rate_iops=60 --fsync=8",
     "--ioengine=psync --thread --time_based --runtime=3600 --buffer_compress_percentage=50 --refill_buffers",
   ].join(" ");
   const dd = `
@@ -13,7 +13,7 @@ while :; do
   dd if=/dev/urandom of=/data2/file$((n % 12)) bs=16k count=$((n % 9 + 1)) 2>/dev/null
   [ $((n % 7)) = 0 ] && rm -f /data2/file$((n % 5))
   [ $((n % 5)) = 0 ] && sync
-  sleep 0.1
+  sleep 0.3
 done`;
   await shell.must(`(exec setsid ${fio}) >/run/fio.log 2>&1 </dev/null & echo $! >/run/fio.pid`);
   await shell.must(

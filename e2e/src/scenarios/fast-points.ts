@@ -22,7 +22,7 @@ const POINTS_MIN = 20;
 const FUZZY_POINTS_MIN = 3;
 const DATA_DISKS_BYTES = [64 * MIB, 48 * MIB];
 const DISKS = ["data1", "data2"];
-const POINTS_TIMEOUT_MS = 12 * MINUTE_MS;
+const POINTS_TIMEOUT_MS = 15 * MINUTE_MS;
 const POLL_MS = 2000;
 
 /** Every recovery point is, byte for byte, what the disks held while they were frozen; and the comparison can tell. */
@@ -148,10 +148,9 @@ async function untilPoints(
     const points = await listedPoints(site, machineId, signal);
     const offered = points.filter((point) => point.offered === "yes").length;
     if (offered >= pointsMin) return points;
-    if (offered !== said) {
-      narrator.say(`${offered} points, ${references.cutIds.length} cuts`);
-      said = offered;
-    }
+    const now = `${offered} points, ${references.cutIds.length} cuts, ${await agentSummary(machine)}`;
+    if (now !== said) narrator.say(now);
+    said = now;
     if (performance.now() > end) {
       const log = await machine.shell.run("cat /run/osr/status.json; tail -n 30 /run/agent.log");
       narrator.say(log.output);
@@ -159,6 +158,25 @@ async function untilPoints(
     }
     await wait(POLL_MS, undefined, { signal });
   }
+}
+
+/** The part of the agent's status file that is told here. */
+type AgentStatus = {
+  readonly state: string;
+  readonly disks: readonly { readonly progress: number }[];
+  readonly missedReasons: Readonly<Record<string, number>>;
+  readonly health: readonly { readonly code: string }[];
+};
+
+/** What the agent says of itself, in short. */
+async function agentSummary(machine: Machine): Promise<string> {
+  const { code, output } = await machine.shell.run("cat /run/osr/status.json");
+  if (code !== 0) return "agent starting";
+  const status = JSON.parse(output) as AgentStatus;
+  const copied = status.disks.map((disk) => `${Math.floor(disk.progress * 10) * 10} %`).join(", ");
+  const missed = JSON.stringify(status.missedReasons);
+  const health = status.health.map(({ code }) => code).join(", ");
+  return `${status.state} (${copied}), missed ${missed}${health === "" ? "" : `, ${health}`}`;
 }
 
 /** What the machine's kernel calls the disks of the rig. */
