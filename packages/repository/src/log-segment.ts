@@ -21,7 +21,7 @@ import {
 import { type SegmentDirectory, decodeDirectory } from "./segment-index.ts";
 
 /** One read of this length opens nearly every segment. */
-export const TAIL_BYTES = 64 * KIB;
+const TAIL_BYTES = 64 * KIB;
 
 /** A segment as a list of the log shows it. */
 export type SegmentRef = { readonly seq: number; readonly sizeBytes: number };

@@ -24,7 +24,7 @@ const SHARDS_BYTES_MAX = 64 * MIB;
 const TAIL_SHARDS_BYTES_MAX = 32 * MIB;
 
 /** A position in a log: everything up to and with segment `seq`. */
-export type LogPosition = {
+type LogPosition = {
   readonly seq: number;
   /** Head of that segment, in hex. */
   readonly headSha256: string;

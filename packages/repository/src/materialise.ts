@@ -20,7 +20,7 @@ const THREADS = 2;
 /** Reads that are under way or wait for a thread: 8 MiB of memory each. */
 const READS_AHEAD_MAX = 6;
 
-export type MaterialiseProgress = {
+type MaterialiseProgress = {
   /** Bytes of the disk, zeros counted. */
   readonly doneBytes: number;
   readonly totalBytes: number;

@@ -6,7 +6,8 @@ import { RESOLVED_ROWS_MAX, resolveRuns } from "./run-resolution.ts";
 import { type FramePlace, RunTable } from "./run-table.ts";
 
 /** Runs that one segment can take; its owner closes it before. Worst case 28 MiB of memory. */
-export const RUN_MAP_RUNS_MAX = 2 ** 20;
+const RUN_MAP_RUNS_MAX = 2 ** 20;
+assert(RUN_MAP_RUNS_MAX <= RESOLVED_ROWS_MAX, "a full map can be resolved");
 
 const BLOCKS_MAX = DISK_BYTES_MAX / BLOCK_BYTES;
 
@@ -41,6 +42,5 @@ export class RunMap {
   #check(startBlock: number, count: number): void {
     assert(count >= 1 && startBlock + count <= BLOCKS_MAX, "range of blocks");
     assert(this.#table.length < RUN_MAP_RUNS_MAX, "the segment has too many runs");
-    assert(RUN_MAP_RUNS_MAX <= RESOLVED_ROWS_MAX, "a full map can be resolved");
   }
 }

@@ -11,7 +11,7 @@ export type FramePlace = {
 
 const COLUMNS = 7;
 /** Bytes of memory for each run. */
-export const RUN_TABLE_ROW_BYTES = COLUMNS * 4;
+const RUN_TABLE_ROW_BYTES = COLUMNS * 4;
 const ROWS_FIRST = 64;
 
 /**

@@ -13,7 +13,7 @@ import { readU64, writeU64 } from "./u64.ts";
 
 /** Footer of a segment: docs/formats/segment.md. */
 export const SEGMENT_FOOTER_BYTES = 128;
-export const SHA256_BYTES = 32;
+const SHA256_BYTES = 32;
 /** `previousHead` of the first segment of a log. */
 export const NO_HEAD = Buffer.alloc(SHA256_BYTES);
 

@@ -15,10 +15,10 @@ import { type Tag, tagShape } from "@osr/contracts/tag";
 import { REPOSITORY_ERRORS } from "./repository-errors.ts";
 
 /** Why a fence stands in a log: a process server claims it, hands it over, or the machine failed over. */
-export const FENCE_KINDS = ["claim", "handover", "failover"] as const;
+const FENCE_KINDS = ["claim", "handover", "failover"] as const;
 export type FenceKind = (typeof FENCE_KINDS)[number];
 
-export type Fence = { readonly kind: FenceKind; readonly owner: Uuid };
+type Fence = { readonly kind: FenceKind; readonly owner: Uuid };
 
 /** What a segment says about the state of its log: docs/formats/segment.md, `meta`. */
 export type SegmentMeta = {
