@@ -46,15 +46,16 @@ export class AgentApi {
   readonly sessions = new SessionTable<SessionGrant>();
   readonly #parts: AgentApiParts;
   readonly #lastSeenMs = new Map<Uuid, number>();
-  #stopping = false;
+  readonly #stop = new AbortController();
 
   constructor(parts: AgentApiParts) {
     this.#parts = parts;
   }
 
-  /** Refuses every request from now on. */
+  /** Refuses every request from now on, and ends the openings of sessions that are under way. */
   stop(): void {
-    this.#stopping = true;
+    const reason = new OsrError(PROCESS_SERVER_ERRORS.STOPPING, "the process server is stopping");
+    this.#stop.abort(reason);
   }
 
   /** When a machine was last heard of, on the monotonic clock. */
@@ -68,15 +69,15 @@ export class AgentApi {
     signal: AbortSignal,
   ): Promise<void> {
     try {
-      sendJson(response, 200, await this.#route(request, signal));
+      const ended = AbortSignal.any([signal, this.#stop.signal]);
+      sendJson(response, 200, await this.#route(request, ended));
     } catch (error) {
       sendError(response, error, PROCESS_SERVER_STATUS, this.#parts.context.log);
     }
   }
 
   #route(request: IncomingMessage, signal: AbortSignal): Promise<unknown> {
-    if (this.#stopping)
-      throw new OsrError(PROCESS_SERVER_ERRORS.STOPPING, "the process server is stopping");
+    this.#stop.signal.throwIfAborted();
     const machineId = machineIdOf(request);
     this.#lastSeenMs.set(machineId, this.#parts.context.clock.monotonicMs());
     const { method, url } = request;

@@ -9,7 +9,7 @@ import { type ClosedSegment, removeSegmentFiles, uploadOf } from "./closed-segme
 import { PROCESS_SERVER_ERRORS } from "./process-server-errors.ts";
 import type { RoleContext } from "./role-context.ts";
 import type { SegmentKeys } from "./segment-plan.ts";
-import { UploadWatch } from "./upload-watch.ts";
+import { watched } from "./upload-watch.ts";
 
 /** Uploads are tried again for ever: the spool keeps what was acknowledged. */
 const UPLOAD_RETRY: RetryPolicy = {
@@ -115,20 +115,20 @@ export class DiskUploader {
     this.#events.removed(segment);
   }
 
-  async #commit(segment: ClosedSegment, signal: AbortSignal): Promise<Buffer> {
-    signal.throwIfAborted();
+  #commit(segment: ClosedSegment, signal: AbortSignal): Promise<Buffer> {
     const { scheduler, clock, store, segmentTarget, metrics } = this.#context;
-    using watch = new UploadWatch(scheduler, signal);
-    const { body, footerBytes } = uploadOf(segment, this.#previousHead, (bytes) => {
-      watch.moved();
-      metrics.uploadedBytes.inc(bytes);
+    return watched(scheduler, signal, async (watch) => {
+      const { body, footerBytes } = uploadOf(segment, this.#previousHead, (bytes) => {
+        watch.moved();
+        metrics.uploadedBytes.inc(bytes);
+      });
+      const startedMs = clock.monotonicMs();
+      const { header } = segment.plan;
+      const finished = { header, body, footerBytes, indexRoot: this.#keys.indexRoot };
+      await commitSegment(store, this.#keys.log, finished, watch.signal);
+      segmentTarget.measured(segment.sizeBytes, clock.monotonicMs() - startedMs);
+      return headOf(footerBytes);
     });
-    const startedMs = clock.monotonicMs();
-    const { header } = segment.plan;
-    const finished = { header, body, footerBytes, indexRoot: this.#keys.indexRoot };
-    await raced(commitSegment(store, this.#keys.log, finished, watch.signal), watch.signal);
-    segmentTarget.measured(segment.sizeBytes, clock.monotonicMs() - startedMs);
-    return headOf(footerBytes);
   }
 
   /** Calls `task` until it succeeds. Throws what cannot be mended by waiting, and the reason of a stop. */
@@ -155,13 +155,4 @@ export class DiskUploader {
       await scheduler.sleep(retryDelayMs(UPLOAD_RETRY, attempt + 1, randomness), signal);
     }
   }
-}
-
-/** A store that does not heed its signal must not hang us: what it does later is resolved by reading. */
-function raced<T>(task: Promise<T>, signal: AbortSignal): Promise<T> {
-  const { promise, reject } = Promise.withResolvers<never>();
-  const abort = (): void => reject(signal.reason as Error);
-  signal.addEventListener("abort", abort, { once: true });
-  if (signal.aborted) abort();
-  return Promise.race([task, promise]).finally(() => signal.removeEventListener("abort", abort));
 }

@@ -15,6 +15,7 @@ import { readNewestPoints, summaryOf } from "./newest-points.ts";
 import { PendingPoints } from "./pending-points.ts";
 import { PROCESS_SERVER_ERRORS } from "./process-server-errors.ts";
 import type { RoleContext } from "./role-context.ts";
+import { watched } from "./upload-watch.ts";
 
 /** Tags of one group that wait for some of their disks; the oldest are given up. */
 const PENDING_TAGS_MAX = 64;
@@ -135,7 +136,9 @@ export class RecoveryPoints {
     const point = recoveryPointOf(tag, [...positions.values()], group.groupKey);
     for (let attempt = 1; !signal.aborted; attempt++) {
       try {
-        await createRecoveryPoint(store, vaultId, point, signal);
+        await watched(scheduler, signal, (watch) =>
+          createRecoveryPoint(store, vaultId, point, watch.signal),
+        );
         this.#created(group, point, tag);
         return;
       } catch (error) {

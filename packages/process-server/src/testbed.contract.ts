@@ -9,6 +9,7 @@ import { silentLog } from "@osr/base/log";
 import { systemClock } from "@osr/base/platform/system-clock";
 import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
+import type { Scheduler } from "@osr/base/scheduler";
 import { type Uuid, uuidOfName } from "@osr/base/uuid";
 import { certificateUri } from "@osr/contracts/certificate-name";
 import { openDirectoryStore } from "@osr/repository/directory-store";
@@ -110,6 +111,13 @@ export type ServerOptions = {
   readonly cacheBytes?: number;
   readonly log?: Log;
   readonly authority?: DiskAuthority;
+  readonly scheduler?: Scheduler;
+};
+
+/** Waits a hundredth of what it is asked for. */
+export const hastyScheduler: Scheduler = {
+  sleep: (ms, signal) => systemScheduler.sleep(ms / 100, signal),
+  after: (ms, task) => systemScheduler.after(ms / 100, task),
 };
 
 /** Runs a process server of the testbed until it is disposed of. */
@@ -130,7 +138,7 @@ export async function runServer(testbed: Testbed, options: ServerOptions): Promi
     },
     {
       clock: systemClock,
-      scheduler: systemScheduler,
+      scheduler: options.scheduler ?? systemScheduler,
       randomness: systemRandomness,
       log: options.log ?? silentLog,
       store,

@@ -7,6 +7,28 @@ import { PROCESS_SERVER_ERRORS } from "./process-server-errors.ts";
 /** An upload that moves nothing for this long is given up and tried again. */
 export const UPLOAD_STALL_MS = 2 * MINUTE_MS;
 
+/**
+ * Runs `task` under a watch. Rejects when the watch does, also where the task does not heed its signal: a store that hangs
+ * must not hang us, and what it does later is resolved by reading.
+ */
+export async function watched<T>(
+  scheduler: Scheduler,
+  parent: AbortSignal,
+  task: (watch: UploadWatch) => Promise<T>,
+): Promise<T> {
+  parent.throwIfAborted();
+  using watch = new UploadWatch(scheduler, parent);
+  const { signal } = watch;
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const abort = (): void => reject(signal.reason as Error);
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    return await Promise.race([task(watch), aborted]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+}
+
 /** Aborts `signal` when nothing has moved for a while, or when `parent` is aborted. */
 export class UploadWatch implements Disposable {
   readonly #controller = new AbortController();

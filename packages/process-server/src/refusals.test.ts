@@ -1,0 +1,175 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { issueCertificate } from "@osr/certificates/site-authority";
+import { systemClock } from "@osr/base/platform/system-clock";
+import { systemScheduler } from "@osr/base/platform/system-scheduler";
+import { uuidOfName } from "@osr/base/uuid";
+import { certificateUri } from "@osr/contracts/certificate-name";
+import { HttpsClient } from "@osr/https/https-client";
+
+import { agentOf } from "./site-checks.contract.ts";
+import { type Change, TestAgent, encodeChanges } from "./test-agent.contract.ts";
+import { diskIdOf, hastyScheduler, openStore, openTestbed, runServer } from "./testbed.contract.ts";
+
+const machineId = uuidOfName("machine", "refused");
+const DISK = { identity: "serial:a", sizeBytes: 400 * 4096 };
+const data = (block: number): Change => ({
+  type: "data",
+  block,
+  content: Buffer.alloc(4096, `block ${block} `),
+});
+
+test("only certificates that name a mobility service are let in", async () => {
+  await using testbed = await openTestbed();
+  const store = await openStore(testbed.storeFolder);
+  await using running = await runServer(testbed, { store });
+  const { port } = running;
+  const authorityPem = testbed.authority.certificatePem;
+  const operator = await issueCertificate(testbed.authority, {
+    commonName: "operator",
+    uri: certificateUri({ role: "operator", id: machineId }),
+    days: 1,
+    clock: systemClock,
+    usage: "client",
+  });
+  using asOperator = new TestAgent({ machineId, port, identity: operator, authorityPem });
+  await assert.rejects(asOperator.openSession([DISK]), { code: "CERTIFICATE_REQUIRED" });
+  using stranger = new HttpsClient({
+    baseUrl: `https://127.0.0.1:${port}`,
+    authorityPem,
+    socketsMax: 1,
+    timeoutMs: 5000,
+    scheduler: systemScheduler,
+  });
+  await assert.rejects(stranger.request({ method: "POST", path: "/v1/session" }), {
+    code: "PEER_UNTRUSTED",
+  });
+});
+
+test("a machine writes only its own disks, and only within them", async () => {
+  await using testbed = await openTestbed();
+  const store = await openStore(testbed.storeFolder);
+  await using running = await runServer(testbed, { store });
+  using agent = await agentOf(testbed, running.port, machineId);
+  using other = await agentOf(testbed, running.port, uuidOfName("machine", "other"));
+  await agent.openSession([DISK]);
+  await other.openSession([DISK]);
+  const { diskId, nextInterval } = agent.granted(DISK.identity);
+  const place = { session: 1, interval: nextInterval, recordNo: 0 };
+  await assert.rejects(other.send(diskId, encodeChanges([data(1)], place)), {
+    code: "DISK_FOREIGN",
+    details: { status: 403 },
+  });
+  await assert.rejects(agent.send(diskId, encodeChanges([data(400)], place)), {
+    code: "HRL_INVALID",
+  });
+  const foreignTag = other.tag(1, [DISK.identity]);
+  const marked: Change[] = [{ type: "mark", tag: foreignTag }, { type: "end" }];
+  await assert.rejects(agent.send(diskId, encodeChanges(marked, place)), { code: "HRL_INVALID" });
+  await agent.send(diskId, encodeChanges([data(1)], place));
+});
+
+test("requests that make no sense are refused by name", async () => {
+  await using testbed = await openTestbed();
+  const store = await openStore(testbed.storeFolder);
+  await using running = await runServer(testbed, { store });
+  using agent = await agentOf(testbed, running.port, machineId);
+  const ask = (method: string, path: string, body = Buffer.from("{}")) =>
+    agent.client.request({ method, path, body });
+  await assert.rejects(ask("GET", "/v1/session"), { code: "NOT_FOUND" });
+  await assert.rejects(ask("POST", "/v2/session"), { code: "NOT_FOUND" });
+  await assert.rejects(ask("POST", "/v1/session"), { code: "INPUT_INVALID" });
+  await assert.rejects(ask("POST", "/v1/session", Buffer.from("{")), { code: "INPUT_INVALID" });
+  await assert.rejects(agent.openSession([DISK, DISK]), { code: "INPUT_INVALID" });
+  await assert.rejects(agent.heartbeat(7), { code: "SESSION_REPLACED" });
+  const diskId = diskIdOf(machineId, DISK.identity);
+  await assert.rejects(agent.send(diskId, Buffer.alloc(64)), { code: "SESSION_REPLACED" });
+  await agent.openSession([DISK]);
+  await assert.rejects(agent.send(diskId, Buffer.alloc(64)), { code: "HRL_INVALID" });
+  await assert.rejects(agent.send(diskId, Buffer.alloc(5 * 2 ** 20 + 1)), {
+    code: "BODY_TOO_LARGE",
+  });
+});
+
+test("of two sessions the newer one wins; what comes for the older one is refused", async () => {
+  await using testbed = await openTestbed();
+  const store = await openStore(testbed.storeFolder);
+  await using running = await runServer(testbed, { store });
+  using old = await agentOf(testbed, running.port, machineId);
+  using young = await agentOf(testbed, running.port, machineId);
+  await old.openSession([DISK], 5);
+  const { diskId, nextInterval } = old.granted(DISK.identity);
+  const batch = (session: number, interval: number, recordNo: number) =>
+    encodeChanges([data(recordNo)], { session, interval, recordNo });
+  await old.send(diskId, batch(5, nextInterval, 0));
+  // This one waits for record 1, which never comes in this session.
+  const waiting = old.send(diskId, batch(5, nextInterval, 2));
+  const refused = assert.rejects(waiting, { code: "SESSION_REPLACED" });
+  await assert.rejects(young.openSession([DISK], 5), {
+    code: "EPOCH_STALE",
+    details: { newestEpoch: 5, status: 409 },
+  });
+  await young.openSession([DISK], 9);
+  await refused;
+  assert.ok(young.granted(DISK.identity).nextInterval > nextInterval);
+  await assert.rejects(old.send(diskId, batch(5, nextInterval, 1)), { code: "SESSION_REPLACED" });
+  await assert.rejects(old.heartbeat(), { code: "SESSION_REPLACED" });
+  const interval = young.granted(DISK.identity).nextInterval;
+  const reply = await young.send(diskId, batch(9, interval, 0));
+  assert.deepEqual([reply.spooledInterval, reply.spooledRecordNo], [interval, 0]);
+});
+
+test("epochs of sessions that wrote are known after a restart", async () => {
+  await using testbed = await openTestbed();
+  const store = await openStore(testbed.storeFolder);
+  {
+    await using running = await runServer(testbed, { store });
+    using agent = await agentOf(testbed, running.port, machineId);
+    await agent.openSession([DISK], 5);
+    const { diskId, nextInterval } = agent.granted(DISK.identity);
+    await agent.send(
+      diskId,
+      encodeChanges([data(0)], { session: 5, interval: nextInterval, recordNo: 0 }),
+    );
+  }
+  await using running = await runServer(testbed, { store });
+  using agent = await agentOf(testbed, running.port, machineId);
+  await assert.rejects(agent.openSession([DISK], 5), {
+    code: "EPOCH_STALE",
+    details: { newestEpoch: 5, status: 409 },
+  });
+  const { disks } = await agent.openSession([DISK], 6);
+  assert.deepEqual(disks[0]?.nextInterval, 2);
+});
+
+test("a batch whose predecessors never come is refused with the record that is missing", async () => {
+  await using testbed = await openTestbed();
+  const store = await openStore(testbed.storeFolder);
+  await using running = await runServer(testbed, { store, scheduler: hastyScheduler });
+  using agent = await agentOf(testbed, running.port, machineId);
+  await agent.openSession([DISK]);
+  const { diskId, nextInterval: interval } = agent.granted(DISK.identity);
+  const batch = (recordNo: number) =>
+    agent.send(diskId, encodeChanges([data(recordNo)], { session: 1, interval, recordNo }));
+  await batch(0);
+  await assert.rejects(batch(3), {
+    code: "RECORDS_OUT_OF_ORDER",
+    details: { interval, recordNo: 1, status: 409 },
+  });
+  await assert.rejects(
+    agent.send(
+      diskId,
+      encodeChanges([data(0)], { session: 1, interval: interval - 1, recordNo: 0 }),
+    ),
+    { code: "RECORDS_OUT_OF_ORDER" },
+  );
+  await batch(1);
+});
+
+test("two process servers cannot use one cache folder", async () => {
+  await using testbed = await openTestbed();
+  const store = await openStore(testbed.storeFolder);
+  await using _ = await runServer(testbed, { store });
+  await assert.rejects(runServer(testbed, { store }), { code: "SPOOL_IN_USE" });
+});
