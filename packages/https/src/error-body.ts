@@ -36,7 +36,7 @@ export function errorBodyOf(error: OsrError): ErrorBody {
 }
 
 /** What `details` of an error that a peer answered hold besides the peer's own. */
-export type ReplyErrorDetails = {
+type ReplyErrorDetails = {
   readonly status: number;
   /** From `Retry-After`, where the peer sent it in seconds. */
   readonly retryAfterMs?: number;

@@ -9,7 +9,7 @@ import { MINUTE_MS } from "@osr/base/units";
 import { HTTPS_ERRORS } from "./https-errors.ts";
 
 /** A connection on which nothing moves for this long is given up. */
-export const SOCKET_IDLE_MS = 2 * MINUTE_MS;
+const SOCKET_IDLE_MS = 2 * MINUTE_MS;
 
 export type ClientIdentity = { readonly certificatePem: string; readonly privateKeyPem: string };
 

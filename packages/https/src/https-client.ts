@@ -11,7 +11,7 @@ import { HTTPS_ERRORS } from "./https-errors.ts";
 import { readBody } from "./request-body.ts";
 
 /** Longest reply that a client takes, in bytes. */
-export const REPLY_BYTES_MAX = 16 * MIB;
+const REPLY_BYTES_MAX = 16 * MIB;
 
 export type HttpsClientOptions = {
   /** `https://host:port`, with a path that is put before every request's where it has one. */

@@ -30,7 +30,7 @@ export type HttpsServerLimits = {
   readonly closeMs: number;
 };
 
-export const HTTPS_SERVER_LIMITS: HttpsServerLimits = {
+const HTTPS_SERVER_LIMITS: HttpsServerLimits = {
   connectionsMax: 1024,
   headerBytesMax: 16 * KIB,
   headerMs: 10 * SECOND_MS,

@@ -24,9 +24,9 @@ import {
 } from "./object-store.ts";
 
 /** Time limit of a call, besides that for its bytes. */
-export const CALL_MS = MINUTE_MS;
+const CALL_MS = MINUTE_MS;
 /** The time limit of a transfer grows with its bytes, as if they went at this rate, per second. */
-export const TRANSFER_BYTES_PER_SECOND_MIN = 128 * KIB;
+const TRANSFER_BYTES_PER_SECOND_MIN = 128 * KIB;
 
 export type AzureBlobStoreOptions = AzureEndpoint & {
   readonly scheduler: Scheduler;

@@ -27,7 +27,7 @@ import {
 } from "./object-store.ts";
 
 /** Space that is never used, in bytes, so that the file system does not come to a standstill. */
-export const FREE_BYTES_MIN = 64 * MIB;
+const FREE_BYTES_MIN = 64 * MIB;
 /** Files that one list call looks at at once. */
 const STATS_AT_ONCE = 64;
 

@@ -3,7 +3,7 @@ import { OsrError } from "@osr/base/errors";
 
 import type { ObjectBody, ObjectStore } from "./object-store.ts";
 
-export type StoreOperation = "create" | "head" | "read" | "list" | "delete";
+type StoreOperation = "create" | "head" | "read" | "list" | "delete";
 
 /** One call of a store that has ended. */
 export type StoreCall = {

@@ -8,7 +8,7 @@ export const OBJECT_BYTES_MAX = 256 * 1024 * 1024;
  */
 export const OBJECT_NAME_CHARS_MAX = 512;
 /** Characters of one segment of a name. */
-export const NAME_SEGMENT_CHARS_MAX = 255;
+const NAME_SEGMENT_CHARS_MAX = 255;
 /** An `oid` is `[A-Za-z0-9-]`, at most this many characters. */
 export const OID_CHARS_MAX = 64;
 /** Objects in one page of a list. */

@@ -21,7 +21,7 @@ export type StorageAccountOptions = {
   readonly tls: ServerTls;
   /** See encodeTokens. Read again when it changes. */
   readonly tokensFile: string;
-  /** Space of the disk that is never used; default FREE_BYTES_MIN. */
+  /** Space of the disk that is never used; 64 MiB where absent. */
   readonly freeBytesMin?: number;
   readonly limits?: Partial<HttpsServerLimits>;
   readonly log: Log;
