@@ -3,7 +3,7 @@ import { isIPv4 } from "node:net";
 /** An IPv4 network. Addresses are numbers from 0 to 2^32 - 1; arithmetic, not bit operations, keeps them so. */
 export type Subnet = { readonly first: number; readonly prefixBits: number };
 
-export function parseIpv4(text: string): number | undefined {
+function parseIpv4(text: string): number | undefined {
   if (!isIPv4(text)) return undefined;
   return text.split(".").reduce((sum, part) => sum * 256 + Number(part), 0);
 }

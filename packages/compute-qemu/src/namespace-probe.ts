@@ -6,7 +6,7 @@ import { systemScheduler } from "@osr/base/platform/system-scheduler";
 /** This file, as it runs: it is given to a Node of its own, which is started within the network. */
 export const NAMESPACE_PROBE_FILE = import.meta.filename;
 
-export type ProbeTarget = {
+type ProbeTarget = {
   readonly address: string;
   readonly port: number;
   readonly timeoutMs: number;
@@ -18,7 +18,7 @@ export type ProbeTarget = {
  * Connects, sends `request`, and resolves with the answer: all of it where the peer ends, else the first `replyBytesMax`
  * bytes, or what has come within `timeoutMs`. Rejects where nothing has.
  */
-export async function probeFromHere(target: ProbeTarget, request: Buffer): Promise<Buffer> {
+async function probeFromHere(target: ProbeTarget, request: Buffer): Promise<Buffer> {
   const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
   const pieces: Buffer[] = [];
   let bytes = 0;

@@ -50,7 +50,7 @@ export async function isAlive(identity: ProcessIdentity): Promise<boolean> {
 }
 
 /** Sends `signal` to that process and to no other that has its pid meanwhile. */
-export async function signalProcess(
+async function signalProcess(
   identity: ProcessIdentity,
   signal: "SIGTERM" | "SIGKILL",
 ): Promise<void> {

@@ -61,6 +61,11 @@ suite("QEMU machines", { skip: missing ?? false }, () => {
     return spec.machineId;
   };
 
+  const imagesOf = async (machineId: Uuid): Promise<readonly string[]> =>
+    (await readdir(pathsOf(machineId).directory))
+      .filter((file) => file.includes("qcow2"))
+      .toSorted();
+
   test("a guest that turns itself off leaves a stopped machine and its last words", async () => {
     await using provider = host.open();
     const id = await started(provider);
@@ -176,8 +181,7 @@ suite("QEMU machines", { skip: missing ?? false }, () => {
       local,
       sources.disks.map((disk) => disk.name),
     );
-    const files = (await readdir(pathsOf(id).directory)).filter((file) => file.includes("qcow2"));
-    assert.deepEqual(files.toSorted(), ["disk0.local.qcow2", "disk1.local.qcow2"]);
+    assert.deepEqual(await imagesOf(id), ["disk0.local.qcow2", "disk1.local.qcow2"]);
     await successor.destroy(id);
   });
 
@@ -217,8 +221,24 @@ suite("QEMU machines", { skip: missing ?? false }, () => {
     assert.deepEqual((await successor.status(id)).localDisks, []);
     await successor.moveToLocalStorage(id, () => undefined);
     assert.equal((await successor.status(id)).localDisks.length, 2);
+    await successor.stop(id, 0);
+    await successor.start(id);
+    assert.deepEqual(await imagesOf(id), ["disk0.local.qcow2", "disk1.local.qcow2"]);
     await stillRuns(successor, id);
     await successor.destroy(id);
+  });
+
+  test("an aborted move leaves no mirror", async () => {
+    await using provider = host.open();
+    const id = await started(provider);
+    const stopping = new AbortController();
+    const abort = (): void => stopping.abort(new Error("not any more"));
+    await assert.rejects(provider.moveToLocalStorage(id, abort, stopping.signal), /not any more/);
+    assert.deepEqual((await provider.status(id)).localDisks, []);
+    assert.equal(await control(id, (qmp) => queryJob(qmp, "move-disk0")), undefined);
+    await assert.rejects(stat(pathsOf(id).local(0)), { code: "ENOENT" });
+    await stillRuns(provider, id);
+    await provider.destroy(id);
   });
 
   test("closing the provider during a move leaves the mirror to the successor", async () => {

@@ -21,7 +21,7 @@ import { drainConsole, readConsole } from "./console-log.ts";
 import { KeyedLock } from "./keyed-lock.ts";
 import { type Accelerator, cachedProbe } from "./kvm-probe.ts";
 import { type LocalMove, deleteOverlay, moveDiskToLocal, settlePivots } from "./local-storage.ts";
-import { NICS_MAX, checkMachineSpec } from "./machine-limits.ts";
+import { checkMachineSpec } from "./machine-limits.ts";
 import type { MachineRecord } from "./machine-record.ts";
 import { machineStatus } from "./machine-status.ts";
 import { MachineStore, isSameMachine } from "./machine-store.ts";
@@ -155,8 +155,7 @@ class QemuProvider implements ComputeProvider {
     await this.#locked(machineId, async () => {
       await this.#kill(machineId);
       for (const network of await this.#networks.list())
-        for (let index = 0; index < NICS_MAX; index++)
-          await this.#networks.detach(network, machineId, index);
+        await this.#networks.detach(network, machineId);
       await rm(this.#machines.pathsOf(machineId).directory, { recursive: true, force: true });
     });
   }
@@ -328,8 +327,8 @@ class QemuProvider implements ComputeProvider {
   }
 
   async #detachAll({ spec }: MachineRecord): Promise<void> {
-    for (const [index, nic] of spec.nics.entries())
-      await this.#networks.detach(nic.network, spec.machineId, index);
+    for (const network of new Set(spec.nics.map((nic) => nic.network)))
+      await this.#networks.detach(network, spec.machineId);
   }
 
   #supervise(record: MachineRecord, process: ProcessIdentity): void {

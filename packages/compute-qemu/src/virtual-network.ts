@@ -11,6 +11,7 @@ import type { NetworkSpec, ProbeOptions } from "@osr/compute/compute-provider";
 import { runCommand } from "./command.ts";
 import { COMPUTE_ERRORS } from "./compute-errors.ts";
 import { dnsmasqConfig } from "./dnsmasq-config.ts";
+import { NICS_MAX } from "./machine-limits.ts";
 import { NAMESPACE_PROBE_FILE } from "./namespace-probe.ts";
 import { waysOut } from "./network-isolation.ts";
 import {
@@ -109,11 +110,14 @@ export class VirtualNetworks {
     return tap;
   }
 
-  async detach(name: string, machineId: Uuid, nicIndex: number): Promise<void> {
+  /** Removes all taps of a machine from a network; what is gone is gone. */
+  async detach(name: string, machineId: Uuid): Promise<void> {
     if (!(await hasNamespace(name))) return;
-    const tap = tapOf(machineId, nicIndex);
-    if ((await linksOf(name)).includes(tap))
-      await ip(["-n", namespaceOf(name), "link", "delete", tap]);
+    const links = await linksOf(name);
+    for (let nicIndex = 0; nicIndex < NICS_MAX; nicIndex++) {
+      const tap = tapOf(machineId, nicIndex);
+      if (links.includes(tap)) await ip(["-n", namespaceOf(name), "link", "delete", tap]);
+    }
   }
 
   /** See `ComputeProvider.probe`: a Node of its own connects from within the namespace. */
