@@ -65,6 +65,8 @@ export async function openDirectoryStore(
   if (options.access === "write") {
     await onDisk(makeDirectory(objects));
     await onDisk(makeDirectory(creating));
+    // An earlier start may have been killed between making them and this.
+    await onDisk(syncDirectory(directory));
     for (const name of await onDisk(readdir(creating))) await onDisk(rm(join(creating, name)));
   } else {
     await onDisk(stat(objects), STORE_ERRORS.STORE_MISSING);
