@@ -1,4 +1,5 @@
 import { OsrError } from "@osr/base/errors";
+import { MIB } from "@osr/base/units";
 import type { Uuid } from "@osr/base/uuid";
 import type { MachineSpec } from "@osr/compute/compute-provider";
 import { type DiskDescriptor, readDiskDescriptor } from "@osr/repository/disk-descriptor";
@@ -9,6 +10,8 @@ import { FAILOVER_ERRORS } from "./failover-errors.ts";
 import { type FailoverPorts, RUN_DIRECTORY_CHARS_MAX } from "./failover-ports.ts";
 
 const SECTOR_BYTES = 512;
+/** The kernel of the source counts less memory than the machine has, so the replica gets whole steps of this. */
+const MEMORY_STEP_BYTES = 64 * MIB;
 
 /** A disk of the machine at the point, with what is needed to open it. */
 type PlannedDisk = { readonly descriptor: DiskDescriptor; readonly dataKey: DataKey };
@@ -122,7 +125,8 @@ export function machineSpecOf(
     biosUuid: replica.biosUuid,
     firmware,
     cpuCount: options.cpuCount ?? cpuCount,
-    memoryBytes: options.memoryBytes ?? memoryBytes,
+    memoryBytes:
+      options.memoryBytes ?? Math.ceil(memoryBytes / MEMORY_STEP_BYTES) * MEMORY_STEP_BYTES,
     disks: plan.disks.map(({ descriptor: { name, sizeBytes, isBoot, identity } }) => ({
       name,
       sizeBytes,
