@@ -173,6 +173,15 @@ export class DiskStream {
     }
   }
 
+  /**
+   * Lets the segment that is being filled go up as it is. Where the cache is full nothing else might ever make room: no
+   * batch can end an interval or fill the segment any more.
+   */
+  closeSegment(): void {
+    this.#draft = undefined;
+    this.#writer.closeSegment();
+  }
+
   /** Refuses batches that wait for others, to free their memory. */
   refuseHeld(): void {
     this.#held.refuse(this.#taken.outOfOrder());

@@ -40,7 +40,7 @@ async function startServer(file: string): Promise<{ child: ChildProcess; port: n
     [join(import.meta.dirname, "kill-server.contract.ts"), file],
     { stdio: ["ignore", "pipe", "inherit"] },
   );
-  const [line] = (await once(child.stdout!, "data")) as [Buffer];
+  const [line] = (await once(child.stdout, "data")) as [Buffer];
   return { child, port: Number(line.toString()) };
 }
 

@@ -153,7 +153,7 @@ export class ProcessServer implements Service {
     this.#parts = { ...parts, cache, https };
     this.#listening.resolve({ port: https.port, metricsPort: metrics.port });
     this.#ports.log.info("process server is listening", { port: https.port });
-    await this.#watchCache(cache);
+    await this.#watchCache(cache, parts.streams);
     parts.api.stop();
     await parts.streams.stop();
     await https.close();
@@ -198,7 +198,7 @@ export class ProcessServer implements Service {
   }
 
   /** Asks the file system now and then, until the role is stopped. */
-  async #watchCache(cache: CacheMeter): Promise<void> {
+  async #watchCache(cache: CacheMeter, streams: DiskStreams): Promise<void> {
     const { scheduler, log } = this.#ports;
     const { signal } = this.#stopAsked;
     while (!signal.aborted) {
@@ -208,6 +208,7 @@ export class ProcessServer implements Service {
         .catch((error: unknown) =>
           log.warn("the file system of the cache does not answer", { error: messageOf(error) }),
         );
+      if (cache.level === "throttled") for (const stream of streams.all()) stream.closeSegment();
     }
   }
 

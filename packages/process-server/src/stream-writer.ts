@@ -39,7 +39,7 @@ type Queued = Write & { encodedNow?: EncodedBatch; readonly done: PromiseWithRes
 
 /**
  * Writes the batches of one disk to the spool, in order. Batches that arrive while a sync runs share the next one. A
- * segment is closed when its last batch ended an interval, or when a write for the next segment comes.
+ * segment is closed when its last batch ended an interval, when a write for the next segment comes, or when asked.
  *
  * When anything fails, every write that is not durable is refused, and the open segment is recovered from its files as
  * after a crash: that is the one way to know what is on the disk.
@@ -57,6 +57,7 @@ export class StreamWriter {
   /** The segment that may have files which are neither closed nor removed. */
   #unfinished: { readonly plan: SegmentPlan; readonly paths: SegmentPaths } | undefined;
   #countedBytes = 0;
+  #closeAsked = false;
   #failure: OsrError | undefined;
   #running: Promise<void> | undefined;
 
@@ -91,6 +92,13 @@ export class StreamWriter {
     return queued.done.promise;
   }
 
+  /** Closes the open segment after the writes so far, so that it can be uploaded before it is large. */
+  closeSegment(): void {
+    if (this.#failure !== undefined || this.#stop.signal.aborted) return;
+    this.#closeAsked = true;
+    this.#running ??= this.#run();
+  }
+
   /** Resolves when every write so far has been answered. */
   async drained(): Promise<void> {
     await this.#running;
@@ -114,9 +122,13 @@ export class StreamWriter {
   }
 
   async #run(): Promise<void> {
-    while (this.#queue.length > 0) {
+    while (this.#queue.length > 0 || this.#closeAsked) {
       try {
-        await this.#writeGroup();
+        if (this.#queue.length > 0) await this.#writeGroup();
+        else {
+          this.#closeAsked = false;
+          await this.#close();
+        }
       } catch (error) {
         await this.#fail(error);
       }
@@ -182,6 +194,7 @@ export class StreamWriter {
     const error = spoolError(cause);
     this.#context.log.error("a batch could not be spooled", { error: cause });
     this.#failure = error;
+    this.#closeAsked = false;
     this.#events.failed(error);
     for (const { done } of this.#queue.splice(0)) done.reject(error);
     await this.#open?.[Symbol.asyncDispose]().catch(() => undefined);

@@ -114,10 +114,10 @@ export type ServerOptions = {
   readonly scheduler?: Scheduler;
 };
 
-/** Waits a hundredth of what it is asked for. */
+/** Waits a three-hundredth of what it is asked for. */
 export const hastyScheduler: Scheduler = {
-  sleep: (ms, signal) => systemScheduler.sleep(ms / 100, signal),
-  after: (ms, task) => systemScheduler.after(ms / 100, task),
+  sleep: (ms, signal) => systemScheduler.sleep(ms / 300, signal),
+  after: (ms, task) => systemScheduler.after(ms / 300, task),
 };
 
 /** Runs a process server of the testbed until it is disposed of. */
