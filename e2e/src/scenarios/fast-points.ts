@@ -144,7 +144,7 @@ async function untilPoints(
   const { pointsMin, references, context, machine } = options;
   const { narrator, signal } = context;
   const end = performance.now() + POINTS_TIMEOUT_MS;
-  for (let said = -1; ;) {
+  for (let said = ""; ;) {
     const points = await listedPoints(site, machineId, signal);
     const offered = points.filter((point) => point.offered === "yes").length;
     if (offered >= pointsMin) return points;
@@ -173,10 +173,11 @@ async function agentSummary(machine: Machine): Promise<string> {
   const { code, output } = await machine.shell.run("cat /run/osr/status.json");
   if (code !== 0) return "agent starting";
   const status = JSON.parse(output) as AgentStatus;
-  const copied = status.disks.map((disk) => `${Math.floor(disk.progress * 10) * 10} %`).join(", ");
+  const shares = status.disks.map((disk) => `${Math.floor(disk.progress * 10) * 10} %`);
+  const copied = status.state === "initial" ? ` (${shares.join(", ")})` : "";
   const missed = JSON.stringify(status.missedReasons);
   const health = status.health.map(({ code }) => code).join(", ");
-  return `${status.state} (${copied}), missed ${missed}${health === "" ? "" : `, ${health}`}`;
+  return `${status.state}${copied}, missed ${missed}${health === "" ? "" : `, ${health}`}`;
 }
 
 /** What the machine's kernel calls the disks of the rig. */
