@@ -3,11 +3,9 @@ import { BLOCK_BYTES } from "@osr/base/block-range";
 import { MIB } from "@osr/base/units";
 import { alignedBuffer } from "@osr/block-device/aligned-buffer";
 
-import { BATCH_BODY_BYTES } from "./batch-writer.ts";
+import { batchBodyBytes } from "./batch-writer.ts";
+import type { ReplicationLimits } from "./replication-limits.ts";
 import { wordsOf } from "./zero-blocks.ts";
-
-/** Batches of all disks that are being read or under way: the agent's whole memory for data on its way. */
-export const BATCHES_HELD_MAX = 4;
 
 /** Blocks that are read at once. */
 export const READ_BLOCKS = MIB / BLOCK_BYTES;
@@ -27,12 +25,13 @@ export class BatchMemory {
   readonly #free: BatchBuffers[] = [];
   readonly #waiting: Waiter[] = [];
 
-  constructor(count: number = BATCHES_HELD_MAX) {
+  constructor(limits: ReplicationLimits) {
+    const count = limits.batchesHeldMax;
     const bytes = READ_BLOCKS * BLOCK_BYTES;
     const aligned = alignedBuffer(count * bytes);
     for (let index = 0; index < count; index++) {
       const read = aligned.subarray(index * bytes, (index + 1) * bytes);
-      const body = Buffer.allocUnsafeSlow(BATCH_BODY_BYTES);
+      const body = Buffer.allocUnsafeSlow(batchBodyBytes(limits.batchBlocks));
       this.#free.push({ body, read, words: wordsOf(read) });
     }
   }

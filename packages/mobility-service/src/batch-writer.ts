@@ -2,7 +2,6 @@ import { crc32 } from "node:zlib";
 
 import { assert } from "@osr/base/assert";
 import { BLOCK_BYTES } from "@osr/base/block-range";
-import { MIB } from "@osr/base/units";
 import {
   HRL_DATA_BLOCKS_MAX,
   HRL_HEADER_BYTES,
@@ -14,13 +13,13 @@ import { type Tag, encodeTag } from "@osr/contracts/tag";
 
 import { stretch } from "./zero-blocks.ts";
 
-/** Data of one batch, in blocks. Four of these are what one kill can make us send again. */
-export const BATCH_BLOCKS = (2 * MIB) / BLOCK_BYTES;
 /** A tag of 1024 disks is 40 KiB. */
 const TAG_ROOM_BYTES = 64 * 1024;
-/** In the worst case every block is a record of its own, and zero ones stand between. */
-export const BATCH_BODY_BYTES =
-  BATCH_BLOCKS * (BLOCK_BYTES + 2 * HRL_HEADER_BYTES) + 2 * HRL_HEADER_BYTES + TAG_ROOM_BYTES;
+
+/** Bytes of a body for `blocks` of data. In the worst case every block is a record of its own, and zero ones stand between. */
+export function batchBodyBytes(blocks: number): number {
+  return blocks * (BLOCK_BYTES + 2 * HRL_HEADER_BYTES) + 4 * HRL_HEADER_BYTES + TAG_ROOM_BYTES;
+}
 
 /** Where a disk's stream is: the interval that is being written and its next record. */
 export type StreamPosition = { session: number; interval: number; recordNo: number };

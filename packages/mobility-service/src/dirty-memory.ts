@@ -1,11 +1,5 @@
 import { assert } from "@osr/base/assert";
-import { KIB, MIB } from "@osr/base/units";
-
-/**
- * Bytes of bitmaps over all dirty sets of the machine. One exact set of 1 TiB whose changes are spread evenly takes 32 MiB,
- * so that a live set of that size stays exact; interval sets, which only matter when an interval is void, coarsen first.
- */
-export const DIRTY_MEMORY_BYTES_MAX = 34 * MIB;
+import { KIB } from "@osr/base/units";
 
 /** Blocks of one page of a dirty set: 1 GiB of disk. */
 export const PAGE_BLOCKS = 262_144;

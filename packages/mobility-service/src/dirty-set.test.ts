@@ -3,8 +3,9 @@ import { test } from "node:test";
 
 import * as fc from "fast-check";
 
-import { DIRTY_MEMORY_BYTES_MAX, DirtyMemory, PAGE_BLOCKS, pageBytes } from "./dirty-memory.ts";
+import { DirtyMemory, PAGE_BLOCKS, pageBytes } from "./dirty-memory.ts";
 import { DirtySet } from "./dirty-set.ts";
+import { REPLICATION_LIMITS } from "./replication-limits.ts";
 
 /** Two whole pages and a tail that no granule divides. */
 const BLOCKS = 2 * PAGE_BLOCKS + 1000 * 256 + 77;
@@ -57,7 +58,7 @@ function apply(set: DirtySet, naive: Uint8Array, step: Step): void {
 test("with memory to spare a dirty set is exactly a set of block numbers", () => {
   fc.assert(
     fc.property(fc.array(stepArbitrary, { maxLength: 30 }), (steps) => {
-      const memory = new DirtyMemory(DIRTY_MEMORY_BYTES_MAX);
+      const memory = new DirtyMemory(REPLICATION_LIMITS.dirtyMemoryBytesMax);
       const set = new DirtySet(BLOCKS, memory, { isLive: true });
       const naive = new Uint8Array(BLOCKS);
       for (const step of steps) {
@@ -122,7 +123,7 @@ test("the union of two sets holds both, at any mix of granules", () => {
 });
 
 test("a disk of 16 TiB that is all dirty holds no bitmap, and its copy holds one page at a time", () => {
-  const memory = new DirtyMemory(DIRTY_MEMORY_BYTES_MAX);
+  const memory = new DirtyMemory(REPLICATION_LIMITS.dirtyMemoryBytesMax);
   const blockCount = 2 ** 32;
   const live = new DirtySet(blockCount, memory, { isLive: true });
   live.addAll();
@@ -139,7 +140,7 @@ test("a disk of 16 TiB that is all dirty holds no bitmap, and its copy holds one
 });
 
 test("changes spread over 1 TiB keep the live set exact while four intervals coarsen", () => {
-  const memory = new DirtyMemory(DIRTY_MEMORY_BYTES_MAX);
+  const memory = new DirtyMemory(REPLICATION_LIMITS.dirtyMemoryBytesMax);
   const blockCount = 2 ** 28;
   const live = new DirtySet(blockCount, memory, { isLive: true });
   const intervals = Array.from(

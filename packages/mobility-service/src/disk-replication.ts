@@ -18,8 +18,7 @@ import type { Remainder } from "./remainder.ts";
 import { SendWindow } from "./send-window.ts";
 import { maskSwap } from "./swap-mask.ts";
 
-/** An interval ends after so many bytes or so long, so that what was copied becomes vaulted and need not be sent again. */
-const INTERVAL_BYTES_MAX = 256 * MIB;
+/** An interval ends after so long at the latest. */
 const INTERVAL_MS_MAX = 30 * SECOND_MS;
 /** Blocks looked at for one batch: a batch of nothing but zeros ends here. */
 const BATCH_SCAN_BLOCKS_MAX = (64 * MIB) / BLOCK_BYTES;
@@ -42,6 +41,8 @@ export type DiskReplicationOptions = {
   readonly reader: DirectReader;
   readonly dirtyMemory: DirtyMemory;
   readonly batchMemory: BatchMemory;
+  /** See ReplicationLimits. */
+  readonly intervalBytesMax: number;
   readonly clock: Clock;
 };
 
@@ -237,18 +238,22 @@ export class DiskReplication {
   /** Sends what `readRemainder` read of this disk, and waits until it is spooled. */
   async sendRemainder(remainder: Remainder, diskIndex: number): Promise<void> {
     const stream = this.#granted();
-    for (let run = 0, at = 0; run < remainder.runs;) {
+    for (let run = 0, at = 0, sent = 0; run < remainder.runs;) {
       await stream.window.room();
       const buffers = await this.#options.batchMemory.take(stream.sender.signal);
       const writer = new BatchWriter(buffers.body, stream.position);
       for (; run < remainder.runs; run++) {
         const count = must(remainder.counts[run], "count");
         if (remainder.disks[run] === diskIndex) {
-          if (writer.roomBlocks < count) break;
-          const start = must(remainder.starts[run], "start");
-          writer.blocks(start, count, remainder.memory, remainder.words, at);
-          this.#readBytes += count * BLOCK_BYTES;
+          const piece = Math.min(count - sent, writer.roomBlocks);
+          const start = must(remainder.starts[run], "start") + sent;
+          writer.blocks(start, piece, remainder.memory, remainder.words, at + sent);
+          this.#readBytes += piece * BLOCK_BYTES;
+          sent += piece;
+          // The batch is full; the run goes on in the next one.
+          if (sent < count) break;
         }
+        sent = 0;
         at += count;
       }
       if (writer.isEmpty) this.#options.batchMemory.give(buffers);
@@ -348,7 +353,7 @@ export class DiskReplication {
   #isIntervalFull(stream: Stream): boolean {
     if (stream.open === undefined || stream.position.recordNo === 0) return false;
     const ageMs = this.#options.clock.monotonicMs() - stream.open.startedMs;
-    return stream.open.bytes >= INTERVAL_BYTES_MAX || ageMs >= INTERVAL_MS_MAX;
+    return stream.open.bytes >= this.#options.intervalBytesMax || ageMs >= INTERVAL_MS_MAX;
   }
 
   #granted(): Stream {

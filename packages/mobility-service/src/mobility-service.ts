@@ -30,6 +30,7 @@ import type { MobilityStatus } from "./mobility-status.ts";
 import { PointScheduler } from "./point-scheduler.ts";
 import type { ProcessServerClient } from "./process-server-client.ts";
 import type { ReplicationSession } from "./replication-session.ts";
+import type { ReplicationLimits } from "./replication-limits.ts";
 import { SessionOpener } from "./session-opener.ts";
 import { Turn } from "./turn.ts";
 
@@ -64,8 +65,7 @@ export type MobilityServiceOptions = {
   readonly freezer: Freezer;
   readonly client: ProcessServerClient;
   readonly pointIntervalSeconds: number;
-  /** See DIRTY_MEMORY_BYTES_MAX. */
-  readonly dirtyMemoryBytesMax: number;
+  readonly limits: ReplicationLimits;
   readonly scripts?: PointScripts | undefined;
   /** Blocks the thread for some milliseconds. */
   readonly pause: (ms: number) => void;
@@ -112,11 +112,19 @@ class MachineReplication implements MobilityService {
 
   constructor(options: MobilityServiceOptions) {
     this.#options = options;
-    const { clock, pointIntervalSeconds, machine, agentVersion } = options;
-    const dirtyMemory = new DirtyMemory(options.dirtyMemoryBytesMax);
-    const batchMemory = new BatchMemory();
+    const { clock, pointIntervalSeconds, machine, agentVersion, limits } = options;
+    const { intervalBytesMax } = limits;
+    const dirtyMemory = new DirtyMemory(limits.dirtyMemoryBytesMax);
+    const batchMemory = new BatchMemory(limits);
     this.#disks = options.disks.map(({ disk, reader, untrusted }) => ({
-      replication: new DiskReplication({ disk, reader, dirtyMemory, batchMemory, clock }),
+      replication: new DiskReplication({
+        disk,
+        reader,
+        dirtyMemory,
+        batchMemory,
+        intervalBytesMax,
+        clock,
+      }),
       turn: new Turn(),
       rate: new CopyRate(clock.monotonicMs()),
       untrusted,

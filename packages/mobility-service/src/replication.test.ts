@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { REPLICATION_LIMITS } from "./replication-limits.ts";
 import { SeededRandom } from "./testing/seeded-random.ts";
 import { SimulatedWorld, type WorldOptions } from "./testing/simulated-world.ts";
 
@@ -16,13 +17,20 @@ function optionsOf(random: SeededRandom, quietWindow: "required" | "unchecked"):
   return {
     sectors: random.chance(0.5) ? [1600] : [1601, 8 * 700],
     swap: random.chance(0.3),
-    dirtyMemoryBytesMax: random.pick([1e9, 1e9, 1e9, 5000, 0]),
+    limits: random.chance(0.4)
+      ? { ...REPLICATION_LIMITS, dirtyMemoryBytesMax: random.pick([0, 5000]) }
+      : {
+          dirtyMemoryBytesMax: 1e9,
+          batchBlocks: random.pick([12, 40, 512]),
+          batchesHeldMax: random.pick([1, 4, 6]),
+          intervalBytesMax: random.pick([1, 300_000, 1e9]),
+        },
     machine: {
       writeChance: random.pick([0.02, 0.1, 0.3]),
-      wildWriteChance: random.chance(0.5) ? random.pick([0.002, 0.02, 0.1]) : 0,
+      wildWriteChance: random.chance(0.5) ? random.pick([0.002, 0.02, 0.1, 0.6]) : 0,
       slowSyncChance: sometimes(0.3, 0.8),
-      freezeFaultChance: sometimes(0.3, 0.4),
-      unreadableChance: sometimes(0.1, 0.01),
+      freezeFaultChance: sometimes(0.4, 0.6),
+      unreadableChance: sometimes(0.2, 0.1),
     },
     link: {
       dropChance: sometimes(0.5, 0.4),

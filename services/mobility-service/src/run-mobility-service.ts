@@ -8,9 +8,8 @@ import type { Freezer } from "@osr/block-device/freezer";
 import { GUARD_LIMIT_MS, createSystemFreezer } from "@osr/block-device/system-freezer";
 import { TracefsTracker } from "@osr/block-device/tracefs-tracker";
 import { HttpsClient } from "@osr/https/https-client";
-import { BATCHES_HELD_MAX } from "@osr/mobility-service/batch-memory";
-import { DIRTY_MEMORY_BYTES_MAX } from "@osr/mobility-service/dirty-memory";
 import { createMobilityService } from "@osr/mobility-service/mobility-service";
+import { REPLICATION_LIMITS } from "@osr/mobility-service/replication-limits";
 import { httpsProcessServer } from "@osr/mobility-service/process-server-client";
 
 import { type Configuration, readConfiguration, readNamedFile } from "./configuration.ts";
@@ -60,7 +59,7 @@ export async function runMobilityService(configurationFile: string): Promise<voi
     freezer: freezerOf(configuration, disks, log),
     client: httpsProcessServer(client),
     pointIntervalSeconds: configuration.pointIntervalSeconds,
-    dirtyMemoryBytesMax: DIRTY_MEMORY_BYTES_MAX,
+    limits: REPLICATION_LIMITS,
     scripts: scripts === undefined ? undefined : pointScripts(scripts),
     pause: pauseThread,
     quietWindow: testFaults?.quietWindow ?? "required",
@@ -83,7 +82,7 @@ function clientOf(configuration: Configuration): HttpsClient {
       privateKeyPem: readNamedFile("privateKey", configuration.privateKey),
     },
     // The batches, a heartbeat and the opening of a session.
-    socketsMax: BATCHES_HELD_MAX + 2,
+    socketsMax: REPLICATION_LIMITS.batchesHeldMax + 2,
     timeoutMs: REQUEST_TIMEOUT_MS,
     scheduler: systemScheduler,
   });

@@ -3,6 +3,7 @@ import { silentLog } from "@osr/base/log";
 import type { Tag } from "@osr/contracts/tag";
 
 import { type MobilityService, createMobilityService } from "../mobility-service.ts";
+import type { ReplicationLimits } from "../replication-limits.ts";
 import { type MachineFaults, SimulatedMachine } from "./simulated-machine.ts";
 import { type LinkFaults, SimulatedProcessServer } from "./simulated-process-server.ts";
 import { SeededRandom } from "./seeded-random.ts";
@@ -23,7 +24,7 @@ export const POINT_INTERVAL_SECONDS = 15;
 export type WorldOptions = {
   readonly sectors: readonly number[];
   readonly swap: boolean;
-  readonly dirtyMemoryBytesMax: number;
+  readonly limits: ReplicationLimits;
   readonly machine: MachineFaults;
   readonly link: LinkFaults;
   readonly quietWindow: "required" | "unchecked";
@@ -101,7 +102,7 @@ export class SimulatedWorld {
       freezer: machine,
       client: this.server,
       pointIntervalSeconds: POINT_INTERVAL_SECONDS,
-      dirtyMemoryBytesMax: this.#options.dirtyMemoryBytesMax,
+      limits: this.#options.limits,
       pause: machine.pause,
       quietWindow: this.#options.quietWindow,
       beforeThaw: machine.beforeThaw,
