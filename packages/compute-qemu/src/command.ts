@@ -1,4 +1,5 @@
 import { execFile, spawn } from "node:child_process";
+import { Socket } from "node:net";
 
 import { OsrError, messageOf, systemErrorCode } from "@osr/base/errors";
 import { KIB, MIB } from "@osr/base/units";
@@ -65,18 +66,18 @@ export async function runStatus(
 }
 
 export type BackgroundCommand = {
-  /** Rejects with COMMAND_FAILED when the command ends before it is released; never resolves. */
-  readonly failed: Promise<never>;
+  /** Rejects with COMMAND_FAILED, which says how, when the command ends; never resolves. */
+  readonly ended: Promise<never>;
   kill(): void;
-  /** From now on nobody reads what the command says, and this process may end before it. */
+  /** From now on the command may run on when this process ends; what it says then is lost. */
   release(): void;
 };
 
 /** Starts a command in a session of its own. */
 export function startInBackground(command: string, args: readonly string[]): BackgroundCommand {
-  const { promise: failed, reject } = Promise.withResolvers<never>();
-  // Who has been released, or has failed already, is not waited for.
-  failed.catch(() => undefined);
+  const { promise: ended, reject } = Promise.withResolvers<never>();
+  // Nobody need care.
+  ended.catch(() => undefined);
   const child = spawn(command, args, {
     cwd: "/",
     detached: true,
@@ -91,11 +92,11 @@ export function startInBackground(command: string, args: readonly string[]): Bac
     reject(failure(command, args, new Error(`it ended with ${status ?? signal}`), said)),
   );
   return {
-    failed,
+    ended,
     kill: () => child.kill("SIGKILL"),
     release: () => {
       child.unref();
-      child.stderr.destroy();
+      if (child.stderr instanceof Socket) child.stderr.unref();
     },
   };
 }

@@ -43,7 +43,7 @@ function stateOfEnded({ record, isOtherBoot }: MachineFacts): State {
     };
   return isOtherBoot
     ? { state: "stopped", reason: "the host was restarted" }
-    : { state: "failed", reason: "QEMU ended though nobody asked for it" };
+    : { state: "failed", reason: record.reason ?? "QEMU ended though nobody asked for it" };
 }
 
 async function stateOfRunning(facts: MachineFacts, qmp: QmpClient): Promise<State> {

@@ -58,12 +58,18 @@ export type Launch = {
   readonly signal?: AbortSignal | undefined;
 };
 
+export type LaunchedQemu = {
+  readonly process: ProcessIdentity;
+  /** Rejects with an error that says how, when QEMU ends while this process still runs. */
+  readonly ended: Promise<never>;
+};
+
 /**
  * Starts QEMU as a process that outlives this one, and resolves once its disks are open and it executes the machine. A
  * machine with NICs runs in the namespace of its first one's network, where its taps are. QEMU's own way into the
  * background forks after the sandbox has forbidden that, so that it is started in the background here.
  */
-export async function launchQemu(launch: Launch): Promise<ProcessIdentity> {
+export async function launchQemu(launch: Launch): Promise<LaunchedQemu> {
   const { record, paths, scheduler } = launch;
   const command = [QEMU, ...qemuArguments({ ...launch, ...record })];
   const [nic] = record.spec.nics;
@@ -73,10 +79,11 @@ export async function launchQemu(launch: Launch): Promise<ProcessIdentity> {
   const signals = launch.signal === undefined ? [] : [launch.signal];
   const signal = AbortSignal.any([starting.signal, ...signals]);
   try {
-    await Promise.race([background.failed, untilGreeted(paths, scheduler, signal)]);
+    await Promise.race([background.ended, untilGreeted(paths, scheduler, signal)]);
     // QEMU makes sockets with the rights of its own mask. The directory lets nobody in meanwhile.
     for (const socket of [paths.controlSocket, paths.eventsSocket]) await chmod(socket, 0o600);
-    return must(await daemonOf(paths.pidFile), "QEMU runs once it has greeted");
+    const process = must(await daemonOf(paths.pidFile), "QEMU runs once it has greeted");
+    return { process, ended: background.ended };
   } catch (error) {
     background.kill();
     throw error;

@@ -79,6 +79,8 @@ class QemuProvider implements ComputeProvider {
   readonly #moveLocks = new KeyedLock();
   readonly #supervisors = new Map<Uuid, MachineSupervisor>();
   readonly #moves = new Map<Uuid, AbortController>();
+  /** How the QEMU of each machine ended, of those that were started here. */
+  readonly #endings = new Map<Uuid, string>();
   readonly #probe = cachedProbe({ qemu: QEMU });
   #adopted: Promise<void> | undefined;
 
@@ -277,10 +279,12 @@ class QemuProvider implements ComputeProvider {
       taps.push(await this.#networks.attach(nic.network, spec.machineId, index));
     const started = without(record, "started");
     await this.#machines.write(started);
+    this.#endings.delete(spec.machineId);
     try {
       const { scheduler } = this.#options;
       const launch = { record, paths, accelerator, firmware, taps, scheduler, signal };
-      const process = await launchQemu(launch);
+      const { process, ended } = await launchQemu(launch);
+      ended.catch((error: unknown) => this.#endings.set(spec.machineId, messageOf(error)));
       await this.#machines.write({ ...started, process });
       this.#supervise(record, process);
       const facts = { machineId: spec.machineId, name: spec.name, pid: process.pid, accelerator };
@@ -357,7 +361,10 @@ class QemuProvider implements ComputeProvider {
   async #reportEnd(machineId: Uuid, process: ProcessIdentity): Promise<void> {
     const record = await this.#machines.read(machineId);
     if (record?.phase !== "started" || record.process?.pid !== process.pid) return;
-    this.#options.log.error("QEMU ended though nobody asked for it", { machineId });
+    const how = this.#endings.get(machineId);
+    const reason = `QEMU ended though nobody asked for it${how === undefined ? "" : `: ${how}`}`;
+    this.#options.log.error(reason, { machineId });
+    await this.#machines.write({ ...record, reason });
     await this.#detachAll(record);
   }
 
@@ -403,6 +410,7 @@ class QemuProvider implements ComputeProvider {
       paths: this.#machines.pathsOf(machineId),
       scheduler: this.#options.scheduler,
       leaving,
+      exclusively: (task) => this.#locks.run(machineId, task),
       recordLocal: () => this.#recordLocal(machineId, spec.disks[diskIndex]?.name ?? ""),
     };
   }
