@@ -238,6 +238,7 @@ function localStorage(open: () => ComputeProvider, fixtures: ComputeFixtures): v
       );
       assert.notDeepEqual((await provider.status(spec.machineId)).localDisks, diskNames);
       await provider.moveToLocalStorage(spec.machineId, (one) => progress.push(one));
+      assert.deepEqual((await provider.status(spec.machineId)).localDisks, diskNames);
     }
     assert.equal(await served.digest(), digest, "the source was never written to");
     await served.pause();
