@@ -54,7 +54,7 @@ export function statusOf(disk: MachineDisk, nowMs: number): DiskStatus {
     openIntervals: replication.state.openIntervals,
     sentBytes,
     readBytes,
-    progress: 1 - dirtyBytes / sizeBytes,
+    progress: stage === "initial" ? 1 - dirtyBytes / sizeBytes : 1,
     rateBytesPerSecond,
     ...(isMoving ? { secondsLeft: Math.ceil(dirtyBytes / rateBytesPerSecond) } : {}),
   };

@@ -263,12 +263,18 @@ class MachineReplication implements MobilityService {
 
   async #statusLoop(): Promise<void> {
     for (;;) {
-      // Points that no session can carry are missed while it is away, not only once it is back.
-      if (this.#session === undefined)
-        this.#points.skip(MOBILITY_ERRORS.SESSION_LOST.code, this.#options.clock.monotonicMs());
+      this.#countMissed();
       await this.#writeStatus();
       await this.#sleep(STATUS_MS, this.#stopping.signal);
     }
+  }
+
+  /** Points that cannot reach the process server are missed while it is away, not only once it is back. */
+  #countMissed(): void {
+    const nowMs = this.#options.clock.monotonicMs();
+    if (this.#session === undefined) this.#points.skip(MOBILITY_ERRORS.SESSION_LOST.code, nowMs);
+    else if (this.#session.unreachable !== undefined)
+      this.#points.skip(MOBILITY_ERRORS.PROCESS_SERVER_UNREACHABLE.code, nowMs);
   }
 
   async #writeStatus(): Promise<void> {

@@ -38,7 +38,7 @@ export type DiskStatus = {
   readonly openIntervals: number;
   readonly sentBytes: number;
   readonly readBytes: number;
-  /** Share of the disk that is copied, from 0 to 1. */
+  /** Of initial replication, from 0 to 1. */
   readonly progress: number;
   /** How fast dirty data grows less, or 0. */
   readonly rateBytesPerSecond: number;

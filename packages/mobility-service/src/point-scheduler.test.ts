@@ -52,10 +52,19 @@ test("after an outage a point is due at once, and what was due meanwhile counts 
   points.skip("SESSION_LOST", 30_000);
   assert.equal(points.dueMs, 61_000);
   points.skip("SESSION_LOST", 62_000);
+  assert.equal(points.missedCount, 0);
+  points.skip("SESSION_LOST", 67_000);
   points.skip("SESSION_LOST", 130_000);
   assert.equal(points.missedCount, 2);
   assert.ok(points.dueMs <= 130_000);
   points.made(131_000);
+  assert.equal(points.dueMs, 181_000);
+});
+
+test("a point that takes longer than an interval makes others late", () => {
+  const points = scheduler();
+  points.made(1000 + 2.5 * 60_000);
+  assert.deepEqual([...points.missed], [["LATE", 2]]);
   assert.equal(points.dueMs, 181_000);
 });
 

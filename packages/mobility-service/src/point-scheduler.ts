@@ -9,6 +9,9 @@ export const POINT_INTERVAL_SECONDS_MAX = 24 * 60 * 60;
 /** After a missed point the next attempt comes so soon, or when the next point is due. */
 const RETRY_MS = 15 * SECOND_MS;
 
+/** A point that is due may take so long to begin before it counts as missed. */
+const GRACE_MS = 5 * SECOND_MS;
+
 /** Says when recovery points are due, and counts those that were missed. Pure: time comes in as numbers. */
 export class PointScheduler {
   readonly #intervalMs: number;
@@ -61,25 +64,29 @@ export class PointScheduler {
   }
 
   made(nowMs: number): void {
-    this.#advance(nowMs);
+    // The first of them is this one's own.
+    this.#count("LATE", this.#advance(nowMs) - 1);
     this.#dueMs = this.#regularMs;
     this.#isRetry = false;
   }
 
   miss(reason: string, nowMs: number): void {
     const passed = this.#advance(nowMs);
-    const count = (this.#isRetry ? 0 : 1) + Math.max(0, passed - 1);
-    if (count > 0) this.#missed.set(reason, (this.#missed.get(reason) ?? 0) + count);
+    this.#count(reason, (this.#isRetry ? 0 : 1) + Math.max(0, passed - 1));
     this.#isRetry = nowMs + RETRY_MS < this.#regularMs;
     this.#dueMs = this.#isRetry ? nowMs + RETRY_MS : this.#regularMs;
   }
 
   /** No point can be tried now: counts what was due, and makes the next attempt due as soon as it can be made. */
   skip(reason: string, nowMs: number): void {
-    const passed = this.#advance(nowMs);
-    if (passed > 0) this.#missed.set(reason, (this.#missed.get(reason) ?? 0) + passed);
+    const passed = this.#advance(nowMs - GRACE_MS);
+    this.#count(reason, passed);
     if (passed > 0) this.#isRetry = true;
     if (this.#isRetry) this.#dueMs = Math.min(this.#dueMs, nowMs);
+  }
+
+  #count(reason: string, points: number): void {
+    if (points > 0) this.#missed.set(reason, (this.#missed.get(reason) ?? 0) + points);
   }
 
   /** Moves the regular time beyond now; returns how many regular times have passed. */

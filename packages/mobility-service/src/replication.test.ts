@@ -117,3 +117,133 @@ test("without the quiet window, the same comparison catches wrong points", async
   }
   assert.ok(wrong > 0);
 });
+
+const CALM: WorldOptions = {
+  sectors: [1601, 800],
+  swap: false,
+  limits: REPLICATION_LIMITS,
+  machine: {
+    writeChance: 0.1,
+    wildWriteChance: 0,
+    slowSyncChance: 0,
+    freezeFaultChance: 0,
+    unreadableChance: 0,
+  },
+  link: {
+    dropChance: 0,
+    lostReplyChance: 0,
+    duplicateChance: 0,
+    cacheFullChance: 0,
+    delayChance: 0,
+    latencyMsMax: 3,
+  },
+  quietWindow: "required",
+};
+
+async function calmWorld(more: Partial<WorldOptions> = {}): Promise<SimulatedWorld> {
+  const world = new SimulatedWorld(1, { ...CALM, ...more }, settle);
+  const hasPoint = await world.until(
+    () => world.server.offeredPoints().length > 0 || upload(world),
+    60_000,
+  );
+  assert.ok(hasPoint);
+  return world;
+}
+
+function upload(world: SimulatedWorld): false {
+  world.server.upload(true);
+  return false;
+}
+
+const codesOf = (world: SimulatedWorld): string[] =>
+  world.service.status().health.map(({ code }) => code);
+
+test("points come every interval, and the status says what there is", async () => {
+  const world = await calmWorld();
+  await world.until(() => upload(world), 5 * 15_000);
+  const points = world.server.offeredPoints();
+  assert.ok(points.length >= 5 && points.length <= 7, String(points.length));
+  const status = world.service.status();
+  assert.equal(status.state, "protected");
+  assert.deepEqual(status.health, []);
+  assert.equal(status.pointsMissed, 0);
+  assert.equal(status.newestPoint?.cutId, points.at(-1)?.cutId);
+  assert.ok(status.rpoSeconds !== undefined && status.rpoSeconds <= 16);
+  assert.equal(status.lastCut?.slot, points.at(-1)?.slot);
+  for (const disk of status.disks)
+    assert.ok(disk.progress === 1 && disk.readBytes >= disk.sizeBytes);
+  const readBytes = status.disks.reduce((sum, disk) => sum + disk.readBytes, 0);
+  assert.ok(world.server.dataBytes < readBytes, "zeros are not sent");
+  await stop(world);
+});
+
+test("after lost events no point is made any more, and the process server is told why", async () => {
+  const world = await calmWorld();
+  world.machine.loseEvents = true;
+  await world.until(() => world.service.status().state === "critical", 1000);
+  const tags = world.tags;
+  await world.until(() => upload(world), 60_000);
+  assert.equal(world.tags, tags);
+  assert.equal(world.service.status().state, "critical");
+  assert.ok(codesOf(world).includes("TRACKING_LOST"));
+  assert.ok(world.server.health.some(({ code }) => code === "TRACKING_LOST"));
+  assert.ok((world.service.status().missedReasons["TRACKING_LOST"] ?? 0) >= 3);
+  await stop(world);
+});
+
+test("a fenced log stops its disk and all points, loudly", async () => {
+  const world = await calmWorld();
+  world.server.fence(1);
+  await world.until(() => world.service.status().state === "critical", 60_000);
+  const points = world.server.offeredPoints().length;
+  await world.until(() => upload(world), 60_000);
+  assert.equal(world.server.offeredPoints().length, points);
+  assert.ok(codesOf(world).includes("LOG_FENCED"));
+  assert.deepEqual(world.wrongTags, []);
+  await stop(world);
+});
+
+test("an outage of minutes is counted as missed points, and the next one follows at once", async () => {
+  const world = await calmWorld();
+  world.server.restart(true);
+  world.server.downUntilMs = world.time.monotonicMs() + 180_000;
+  await world.until(() => upload(world), 180_000);
+  const { missedReasons } = world.service.status();
+  const points = world.server.offeredPoints().length;
+  assert.ok(
+    await world.until(() => upload(world) || world.server.offeredPoints().length > points, 20_000),
+  );
+  const missed = missedReasons["PROCESS_SERVER_UNREACHABLE"] ?? 0;
+  assert.ok(missed >= 10 && missed <= 12, JSON.stringify(missedReasons));
+  await stop(world);
+});
+
+test("with scripts a point is app-consistent; after a failed one it is not, and says so", async () => {
+  const calls: string[] = [];
+  let fails = false;
+  let wasFrozen = false;
+  const freezable: SimulatedWorld[] = [];
+  const world = await calmWorld({
+    scripts: {
+      pre: () => {
+        calls.push("pre");
+        return fails ? Promise.reject(new Error("the database said no")) : Promise.resolve();
+      },
+      post: () => {
+        wasFrozen ||= freezable.at(0)?.machine.frozen ?? false;
+        calls.push("post");
+        return Promise.resolve();
+      },
+    },
+  });
+  freezable.push(world);
+  assert.equal(world.server.offeredPoints().at(-1)?.class, "app");
+  fails = true;
+  const points = world.server.offeredPoints().length;
+  await world.until(() => upload(world) || world.server.offeredPoints().length > points, 60_000);
+  assert.equal(world.server.offeredPoints().at(-1)?.class, "crash");
+  assert.ok(await world.until(() => codesOf(world).includes("APP_SCRIPT_FAILED"), 1000));
+  assert.deepEqual(calls.slice(0, 4), ["pre", "post", "pre", "post"]);
+  assert.equal(wasFrozen, false);
+  await stop(world);
+});

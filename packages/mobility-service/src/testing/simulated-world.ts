@@ -2,6 +2,7 @@ import type { MachineDescription } from "@osr/contracts/agent-protocol";
 import { silentLog } from "@osr/base/log";
 import type { Tag } from "@osr/contracts/tag";
 
+import type { PointScripts } from "../cut.ts";
 import { type MobilityService, createMobilityService } from "../mobility-service.ts";
 import type { ReplicationLimits } from "../replication-limits.ts";
 import { type MachineFaults, SimulatedMachine } from "./simulated-machine.ts";
@@ -28,6 +29,7 @@ export type WorldOptions = {
   readonly machine: MachineFaults;
   readonly link: LinkFaults;
   readonly quietWindow: "required" | "unchecked";
+  readonly scripts?: PointScripts;
 };
 
 /** A machine with its agent, a network and a process server; every tag is compared with what the disks held at its cut. */
@@ -105,6 +107,7 @@ export class SimulatedWorld {
       limits: this.#options.limits,
       pause: machine.pause,
       quietWindow: this.#options.quietWindow,
+      scripts: this.#options.scripts,
       beforeThaw: machine.beforeThaw,
       writeStatus: () => Promise.resolve(),
       clock: time,
