@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
+import { existsSync, mkdirSync, rmdirSync } from "node:fs";
 import { test } from "node:test";
 
 import { silentNarrator } from "./rig/narrator.ts";
@@ -48,4 +49,22 @@ test("a process that a scenario leaves in its folder is found", async (t) => {
   const result = await runScenario(leaking, silentNarrator, never);
   assert.equal(result.holds, false);
   assert.match(result.checks.at(-1)?.detail ?? "", /process \d+ sleep 60/);
+});
+
+test("a network namespace and a tracefs instance that nobody uses are found", async (t) => {
+  if (process.getuid?.() !== 0 || !existsSync("/sys/kernel/tracing/instances"))
+    return t.skip("needs root and tracefs");
+  const name = `osr-leak-${process.pid}`;
+  const instance = `/sys/kernel/tracing/instances/${name}`;
+  t.after(() => {
+    execFileSync("ip", ["netns", "delete", name]);
+    rmdirSync(instance);
+  });
+  const leaking = scenario(async ({ check }) => {
+    check("one", true, "");
+    execFileSync("ip", ["netns", "add", name]);
+    mkdirSync(instance);
+  });
+  const result = await runScenario(leaking, silentNarrator, never);
+  assert.equal(result.checks.at(-1)?.detail, `/run/netns/${name}; ${instance}`);
 });

@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { readFile, readdir, readlink } from "node:fs/promises";
+import { readFile, readdir, readlink, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 
@@ -9,26 +9,21 @@ import { SECOND_MS } from "@osr/base/units";
 const GRACE_MS = 3 * SECOND_MS;
 const POLL_MS = 250;
 
-/** Things that outlive a process: mounts, loop devices, network namespaces, tracefs instances. */
+const NAMESPACES = "/run/netns";
+const INSTANCES = "/sys/kernel/tracing/instances";
+
+/** Things without an owner that outlive a process: network namespaces and tracefs instances, by path. */
 export async function ownedByMachine(): Promise<ReadonlySet<string>> {
-  const mounts = (await readFile("/proc/self/mountinfo", "utf8"))
-    .split("\n")
-    .map((line) => line.split(" ")[4])
-    .filter((path) => path !== undefined)
-    .map((path) => `mount ${path}`);
-  const loops = (await entries("/sys/block"))
-    .filter((name) => existsSync(`/sys/block/${name}/loop/backing_file`))
-    .map((name) => `loop device ${name}`);
-  const namespaces = (await entries("/run/netns")).map((name) => `network namespace ${name}`);
-  const instances = (await entries("/sys/kernel/tracing/instances")).map(
-    (name) => `tracefs instance ${name}`,
+  const paths = [NAMESPACES, INSTANCES].map(async (folder) =>
+    (await entries(folder)).map((name) => join(folder, name)),
   );
-  return new Set([...mounts, ...loops, ...namespaces, ...instances]);
+  return new Set((await Promise.all(paths)).flat());
 }
 
 /**
- * What a run left behind: anything of `ownedByMachine` that was not there before, processes that name or stand in the
- * run's folder, the folder itself.
+ * What a run left behind: the run's folder, processes that name it or stand in it, its mounts and loop devices; and network
+ * namespaces and tracefs instances that were not there before and that no process uses. Those of other runs on the machine
+ * have their users.
  */
 export async function newLeaks(
   before: ReadonlySet<string>,
@@ -36,17 +31,52 @@ export async function newLeaks(
 ): Promise<readonly string[]> {
   const end = performance.now() + GRACE_MS;
   for (;;) {
-    const after = await ownedByMachine();
-    const leaks = [...after].filter((each) => !before.has(each));
-    if (runFolder !== "") {
-      leaks.push(
-        ...(await processesOf(runFolder)).map(({ pid, name }) => `process ${pid} ${name}`),
-      );
-      if (existsSync(runFolder)) leaks.push(`folder ${runFolder}`);
-    }
+    const leaks = [
+      ...(runFolder === "" ? [] : await leaksOf(runFolder)),
+      ...(await unused([...(await ownedByMachine())].filter((path) => !before.has(path)))),
+    ];
     if (leaks.length === 0 || performance.now() > end) return leaks;
     await wait(POLL_MS);
   }
+}
+
+async function leaksOf(folder: string): Promise<string[]> {
+  const processes = await processesOf(folder);
+  const mounts = (await readFile("/proc/self/mountinfo", "utf8"))
+    .split("\n")
+    .filter((line) => line.includes(folder));
+  const loops: string[] = [];
+  for (const name of await entries("/sys/block")) {
+    const file = await readFile(`/sys/block/${name}/loop/backing_file`, "utf8").catch(() => "");
+    if (file.includes(folder)) loops.push(name);
+  }
+  return [
+    ...processes.map(({ pid, name }) => `process ${pid} ${name}`),
+    ...mounts.map((line) => `mount ${line}`),
+    ...loops.map((name) => `loop device ${name}`),
+    ...(existsSync(folder) ? [`folder ${folder}`] : []),
+  ];
+}
+
+/** Those of the namespaces and instances that no process stands in or holds open. */
+async function unused(paths: readonly string[]): Promise<readonly string[]> {
+  if (paths.length === 0) return [];
+  const inodes = new Map<number, string>();
+  for (const path of paths) {
+    const inode = await inodeOf(path);
+    if (inode !== undefined) inodes.set(inode, path);
+  }
+  const used = new Set<string>();
+  for (const pid of await processIds()) {
+    const namespace = inodes.get((await inodeOf(`/proc/${pid}/ns/net`)) ?? -1);
+    if (namespace !== undefined) used.add(namespace);
+    for (const fd of await entries(`/proc/${pid}/fd`)) {
+      const target = await readlink(`/proc/${pid}/fd/${fd}`).catch(() => "");
+      const instance = paths.find((path) => target.startsWith(`${path}/`));
+      if (instance !== undefined) used.add(instance);
+    }
+  }
+  return [...inodes.values()].filter((path) => !used.has(path));
 }
 
 export type ForeignProcess = { readonly pid: number; readonly name: string };
@@ -54,15 +84,25 @@ export type ForeignProcess = { readonly pid: number; readonly name: string };
 /** Processes, other than this one, with `path` in their command line or as part of their working folder. */
 export async function processesOf(path: string): Promise<readonly ForeignProcess[]> {
   const found: ForeignProcess[] = [];
-  for (const entry of await entries("/proc")) {
-    const pid = Number(entry);
-    if (!Number.isSafeInteger(pid) || pid === process.pid) continue;
-    const command = await readFile(join("/proc", entry, "cmdline"), "latin1").catch(() => "");
-    const folder = await readlink(join("/proc", entry, "cwd")).catch(() => "");
+  for (const pid of await processIds()) {
+    const command = await readFile(`/proc/${pid}/cmdline`, "latin1").catch(() => "");
+    const folder = await readlink(`/proc/${pid}/cwd`).catch(() => "");
     if (command.includes(path) || folder.startsWith(path))
-      found.push({ pid, name: command.replaceAll("\0", " ").trim().slice(0, 120) });
+      found.push({ pid, name: command.replaceAll("\0", " ").trim() });
   }
   return found;
+}
+
+async function processIds(): Promise<readonly number[]> {
+  const names = await entries("/proc");
+  return names.map(Number).filter((pid) => Number.isSafeInteger(pid) && pid !== process.pid);
+}
+
+async function inodeOf(path: string): Promise<number | undefined> {
+  return stat(path).then(
+    ({ ino }) => ino,
+    () => undefined,
+  );
 }
 
 async function entries(folder: string): Promise<string[]> {

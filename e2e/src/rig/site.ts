@@ -117,7 +117,8 @@ export class Site implements AsyncDisposable {
       await exitOf(this.#child);
     }
     // Roles of an `osr up` that had to be killed.
-    for (const { pid } of await processesOf(this.directory)) process.kill(pid, "SIGKILL");
+    for (const { pid, name } of await processesOf(this.directory))
+      if (name.includes(OSR)) process.kill(pid, "SIGKILL");
   }
 
   async #ready(signal?: AbortSignal): Promise<void> {
