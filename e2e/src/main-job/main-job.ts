@@ -46,6 +46,8 @@ export type RunningJob = {
   readonly failover: TestFailover;
 };
 
+type LastCut = { readonly cutId: string; readonly frozenMs: number; readonly heldMs: number };
+
 /** The part of the agent's status that the job reads; packages/mobility-service, mobility-status.ts. */
 type AgentStatus = {
   readonly state: string;
@@ -62,32 +64,10 @@ type AgentStatus = {
  * makes a recovery point, boots the machine from it in an isolated network, and measures what became of its data.
  */
 export async function runMainJob(context: MainJobContext): Promise<RunningJob> {
-  const { narrator, folder, signal, stack } = context;
   const begin = performance.now();
-  const site = stack.use(
-    await narrator.step("starting the site: storage account and process server", async () =>
-      Site.start(await folder.folder("site"), signal),
-    ),
-  );
-  const directory = await folder.folder("source");
-  const source = stack.use(await startDebianMachine({ directory, narrator, signal }));
-  const references = stack.use(
-    await ReferenceSnapshots.attach(source.machine, DEBIAN_DISKS, narrator),
-  );
-  const ledger = stack.use(await Ledger.start(source.machine, CLIENTS));
-  narrator.say(`${CLIENTS} clients are writing to its database`);
-  const bootBefore = bootOf(await source.page("/cgi-bin/status", signal));
-
-  const machineId = await startDebianAgent(source.machine, site, {
-    name: "web01",
-    pointIntervalSeconds: POINT_INTERVAL_SECONDS,
-  });
-  await initialReplication(source, narrator, signal);
-  const chosen = await narrator.step("waiting for a recovery point in the storage account", () =>
-    provenPoint({ site, machineId, references, ledger, signal }),
-  );
-  const { lastCut, status } = await cutOf(source, chosen.cut);
-
+  const protection = await protectSource(context);
+  const { narrator, folder, signal, stack } = context;
+  const { site, source, machineId, chosen } = protection;
   const requested = performance.now();
   narrator.say(`test failover to recovery point ${chosen.point}`);
   const failover = stack.use(
@@ -103,12 +83,64 @@ export async function runMainJob(context: MainJobContext): Promise<RunningJob> {
   await firstPage(failover, "/", ANSWER_TIMEOUT_MS, signal);
   const secondsToFirstAnswer = seconds(performance.now() - requested);
   narrator.say(`the failed-over machine answers HTTP after ${secondsToFirstAnswer} s`);
+  const proof = await proveFailover(context, protection, failover);
+  const totalSeconds = seconds(performance.now() - begin);
+  return { evidence: { ...proof, secondsToFirstAnswer, totalSeconds }, site, source, failover };
+}
+
+/** The source while it is protected, and the recovery point that the failover will use. */
+type Protection = {
+  readonly site: Site;
+  readonly source: DebianMachine;
+  readonly references: ReferenceSnapshots;
+  readonly ledger: Ledger;
+  readonly machineId: string;
+  readonly bootBefore: string;
+  readonly chosen: ListedPoint;
+  readonly status: AgentStatus;
+  readonly lastCut: LastCut;
+};
+
+async function protectSource(context: MainJobContext): Promise<Protection> {
+  const { narrator, folder, signal, stack } = context;
+  const site = stack.use(
+    await narrator.step("starting the site: storage account and process server", async () =>
+      Site.start(await folder.folder("site"), signal),
+    ),
+  );
+  const directory = await folder.folder("source");
+  const source = stack.use(await startDebianMachine({ directory, narrator, signal }));
+  const references = stack.use(
+    await ReferenceSnapshots.attach(source.machine, DEBIAN_DISKS, narrator),
+  );
+  const ledger = stack.use(await Ledger.start(source.machine, CLIENTS));
+  narrator.say(`${CLIENTS} clients are writing to its database`);
+  const bootBefore = bootOf(await source.page("/cgi-bin/status", signal));
+  const machineId = await startDebianAgent(source.machine, site, {
+    name: "web01",
+    pointIntervalSeconds: POINT_INTERVAL_SECONDS,
+  });
+  await initialReplication(source, narrator, signal);
+  const chosen = await narrator.step("waiting for a recovery point in the storage account", () =>
+    provenPoint({ site, machineId, references, ledger, signal }),
+  );
+  const { lastCut, status } = await cutOf(source, chosen.cut);
+  return { site, source, references, ledger, machineId, bootBefore, chosen, status, lastCut };
+}
+
+async function proveFailover(
+  context: MainJobContext,
+  protection: Protection,
+  failover: TestFailover,
+): Promise<Omit<Evidence, "secondsToFirstAnswer" | "totalSeconds">> {
+  const { narrator, folder, signal } = context;
+  const { site, source, references, ledger, chosen, status, lastCut, bootBefore } = protection;
   const rows = await narrator.step("reading its database", () => databaseRows(failover, signal));
+  const rowsAfterFailover = rows.reduce((total, { first, last }) => total + last - first + 1, 0);
   const amcheck = await narrator.step("checking its database with pg_amcheck", async () =>
     (await failover.page("/cgi-bin/amcheck", AMCHECK_TIMEOUT_MS)).trim(),
   );
   const sourceStatus = await source.page("/cgi-bin/status", signal);
-
   const disks = await narrator.step("comparing both disks with what was frozen", async () =>
     comparePoint(site, chosen, await references.of(chosen.cut, signal), {
       kernelNameOf: (disk) => must(KERNEL_NAMES[disk], `disk ${disk} has a kernel name`),
@@ -118,10 +150,10 @@ export async function runMainJob(context: MainJobContext): Promise<RunningJob> {
   );
   const acknowledged = ledger.before(references.frozenMonotonicMs(chosen.cut));
   const stored = (await site.osr(["repository", "verify"], signal)) as { bytes: number };
-  const evidence: Evidence = {
+  return {
     acknowledgedRows: acknowledged.length,
     missingRows: missingRows(acknowledged, rows).length,
-    rowsAfterFailover: rows.reduce((sum, { first, last }) => sum + last - first + 1, 0),
+    rowsAfterFailover,
     amcheck,
     disks: disks.map(({ disk, frozenSha256, materialisedSha256 }) => ({
       name: disk,
@@ -133,13 +165,9 @@ export async function runMainJob(context: MainJobContext): Promise<RunningJob> {
     bytesRead: sum(status, "readBytes"),
     bytesSent: sum(status, "sentBytes"),
     bytesStored: stored.bytes,
-    secondsToFirstAnswer,
     sourceKeptRunning:
-      bootOf(sourceStatus) === bootBefore &&
-      rowsOf(sourceStatus) > rows.reduce((total, { first, last }) => total + last - first + 1, 0),
-    totalSeconds: seconds(performance.now() - begin),
+      bootOf(sourceStatus) === bootBefore && rowsOf(sourceStatus) > rowsAfterFailover,
   };
-  return { evidence, site, source, failover };
 }
 
 /** Narrates the initial replication until the agent says that the machine is protected. */
@@ -198,15 +226,9 @@ async function provenPoint(options: {
 async function cutOf(
   source: DebianMachine,
   cutId: string,
-): Promise<{ lastCut: { frozenMs: number; heldMs: number }; status: AgentStatus }> {
+): Promise<{ lastCut: LastCut; status: AgentStatus }> {
   const text = await source.machine.shell.must(`cat ${STATUS_FILE}`);
-  const status = JSON.parse(text) as AgentStatus & {
-    readonly lastCut?: {
-      readonly cutId: string;
-      readonly frozenMs: number;
-      readonly heldMs: number;
-    };
-  };
+  const status = JSON.parse(text) as AgentStatus & { readonly lastCut?: LastCut };
   const { lastCut } = status;
   if (lastCut?.cutId !== cutId)
     throw new OsrError(
