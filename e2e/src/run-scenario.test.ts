@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
-import { execFileSync, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, rmdirSync } from "node:fs";
 import { test } from "node:test";
 
+import { runCommand } from "./rig/commands.ts";
 import { silentNarrator } from "./rig/narrator.ts";
 import { runScenario } from "./run-scenario.ts";
 import type { Scenario } from "./scenario.ts";
@@ -56,13 +57,15 @@ test("a network namespace and a tracefs instance that nobody uses are found", as
     return t.skip("needs root and tracefs");
   const name = `osr-leak-${process.pid}`;
   const instance = `/sys/kernel/tracing/instances/${name}`;
-  t.after(() => {
-    execFileSync("ip", ["netns", "delete", name]);
+  const namespace = (verb: string): Promise<string> =>
+    runCommand("ip", ["netns", verb, name], { timeoutMs: 10_000 });
+  t.after(async () => {
+    await namespace("delete");
     rmdirSync(instance);
   });
   const leaking = scenario(async ({ check }) => {
     check("one", true, "");
-    execFileSync("ip", ["netns", "add", name]);
+    await namespace("add");
     mkdirSync(instance);
   });
   const result = await runScenario(leaking, silentNarrator, never);
