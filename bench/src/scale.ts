@@ -1,0 +1,49 @@
+import { GIB, MIB } from "@osr/base/units";
+
+/** How much data a run uses. Goals are meant for the full scale. */
+export type Scale = {
+  readonly isSmall: boolean;
+  /** The disk of most suites: an ext4 file system with real files and random data; the rest is zeros. */
+  readonly diskBytes: number;
+  readonly fileBytes: number;
+  readonly randomBytes: number;
+  /** A disk with the same content at its start, and nothing behind it. */
+  readonly largeDiskBytes: number;
+  /** Of the change sets' writes. */
+  readonly changeScale: number;
+  /** Runs of what is repeated. */
+  readonly runs: number;
+  readonly trackingPairs: number;
+  readonly trackingSeconds: number;
+  readonly freezePoints: number;
+  readonly randomReads: number;
+};
+
+export const FULL_SCALE: Scale = {
+  isSmall: false,
+  diskBytes: 2 * GIB,
+  fileBytes: 0.94 * GIB,
+  randomBytes: 128 * MIB,
+  largeDiskBytes: 64 * GIB,
+  changeScale: 1,
+  runs: 3,
+  trackingPairs: 20,
+  trackingSeconds: 3,
+  freezePoints: 50,
+  randomReads: 3000,
+};
+
+/** For a quick look and for development: minutes become seconds, and goals about speed mean little. */
+export const SMALL_SCALE: Scale = {
+  isSmall: true,
+  diskBytes: 128 * MIB,
+  fileBytes: 56 * MIB,
+  randomBytes: 8 * MIB,
+  largeDiskBytes: 4 * GIB,
+  changeScale: 1 / 16,
+  runs: 1,
+  trackingPairs: 15,
+  trackingSeconds: 1,
+  freezePoints: 8,
+  randomReads: 500,
+};
