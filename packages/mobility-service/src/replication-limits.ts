@@ -14,13 +14,14 @@ export type ReplicationLimits = {
 };
 
 /**
- * The agent's 100 MiB for 1 TiB of disks: an exact live set of that size whose changes are spread evenly takes 32 MiB
- * (interval sets, which only matter when an interval is void, coarsen first), batches 12 MiB, what is read during a freeze
- * 8 MiB, and Node itself about 45 MiB. Four batches of 2 MiB are also what one kill can make the agent send again.
+ * For 100 MiB of the agent's own memory with 1 TiB of disks: an exact live set of that size whose changes are spread evenly
+ * takes 32 MiB (interval sets, which only matter when an interval is void, coarsen first), batches 8 MiB, what is read
+ * during a freeze 8 MiB, and Node, its heap and TLS about 35 MiB. Four batches of 1 MiB are also all that one kill can make
+ * the agent send again of what is under way.
  */
 export const REPLICATION_LIMITS: ReplicationLimits = {
   dirtyMemoryBytesMax: 34 * MIB,
-  batchBlocks: (2 * MIB) / BLOCK_BYTES,
+  batchBlocks: MIB / BLOCK_BYTES,
   batchesHeldMax: 4,
   intervalBytesMax: 256 * MIB,
 };

@@ -9,6 +9,8 @@ import { runInNewContext } from "node:vm";
 
 import type { MobilityStatus } from "@osr/mobility-service/mobility-status";
 
+import { NODE_FLAGS } from "./node-flags.ts";
+
 const MAIN = join(import.meta.dirname, "main.ts");
 
 function run(...words: readonly string[]): { code: number | null; out: string; errors: string } {
@@ -54,6 +56,18 @@ test("a file that the configuration names and that is missing is named with its 
   const { code, errors } = run("run", "--config", folderWith(t, undefined));
   assert.equal(code, 2);
   assert.match(errors, /CONFIGURATION_INVALID: authority names \/nowhere/);
+});
+
+test("run becomes a Node with the flags that it needs, those of its unit among them", () => {
+  const unit = readFileSync(
+    join(import.meta.dirname, "../systemd/osr-mobility-service.service"),
+    "utf8",
+  );
+  const line = /^ExecStart=.*$/m.exec(unit)?.[0] ?? "";
+  for (const flag of NODE_FLAGS) assert.ok(line.includes(` ${flag} `), flag);
+  const { code, errors } = run("run", "--config", "/nonexistent");
+  assert.equal(code, 2);
+  assert.match(errors, /^CONFIGURATION_INVALID: /, "and without a warning");
 });
 
 test("status says that nothing runs, from a missing status and from an old one", (t) => {

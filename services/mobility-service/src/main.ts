@@ -9,6 +9,8 @@ if (Number(version.split(".")[0]) < NODE_MAJOR_MIN) {
   );
   process.exitCode = 2;
 } else {
+  const words = process.argv.slice(2);
+  if (words[0] === "run") (await import("./node-flags.ts")).becomeWithFlags();
   const { runCommand } = await import("./command.ts");
-  process.exitCode = await runCommand(process.argv.slice(2));
+  process.exitCode = await runCommand(words);
 }
