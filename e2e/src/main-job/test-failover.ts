@@ -47,7 +47,8 @@ export async function startTestFailover(options: {
       ["--subnet", "10.0.2.0/24", "--gateway", "10.0.2.2"],
       ["--address", GUEST_ADDRESS, "--mac", GUEST_MAC],
     ].flat(),
-    { stdio: ["ignore", "pipe", "pipe"] },
+    // A process group of its own: Ctrl-C is ours to pass on, when the rest of the job has ended.
+    { stdio: ["ignore", "pipe", "pipe"], detached: true },
   );
   const stop = async (): Promise<void> => {
     child.kill("SIGTERM");

@@ -63,7 +63,7 @@ export class Site implements AsyncDisposable {
         ["--process-server-port", String(ports.processServer)],
         ["--storage-account-port", String(ports.storageAccount)],
       ].flat(),
-      { stdio: ["ignore", log.fd, log.fd] },
+      { stdio: ["ignore", log.fd, log.fd], detached: true },
     );
     child.on("error", () => undefined);
     const site = new Site(directory, ports, child);

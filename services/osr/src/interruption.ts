@@ -1,8 +1,11 @@
-/** A signal that is aborted by Ctrl-C or a termination signal; a second one ends the process at once. */
+/**
+ * A signal that is aborted by Ctrl-C or a termination signal. A second Ctrl-C ends the process at once; a second
+ * termination signal does not: supervisors send it to a process that Ctrl-C has reached already.
+ */
 export function interruption(): AbortSignal {
   const controller = new AbortController();
   const stop = (name: NodeJS.Signals): void => {
-    if (controller.signal.aborted) process.exit(130);
+    if (controller.signal.aborted && name === "SIGINT") process.exit(130);
     controller.abort(new Error(`stopped by ${name}`));
   };
   process.on("SIGINT", stop);
