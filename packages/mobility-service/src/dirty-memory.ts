@@ -7,7 +7,6 @@ export const PAGE_BLOCKS = 262_144;
 /** Blocks of 4 KiB per bit: 4 KiB, 64 KiB, 1 MiB. A page starts exact and only ever coarsens. */
 export const GRANULES = [1, 16, 256] as const;
 export type GranuleLevel = 0 | 1 | 2;
-export const GRANULE_BLOCKS_MAX = 256;
 
 /** Bytes of a page at each level: 32 KiB, 2 KiB, 128 bytes. */
 export function pageBytes(level: GranuleLevel): number {
