@@ -42,12 +42,6 @@ export type DiskStreamStart = {
   readonly segments: readonly ClosedSegment[];
 };
 
-const NOTHING_ENCODED: EncodedBatch = {
-  bytes: new Uint8Array(0),
-  frames: new Uint32Array(0),
-  cpuUs: 0,
-};
-
 /** The replication stream of one disk, from the batches of its agent to its log in the storage account. */
 export class DiskStream {
   readonly keys: SegmentKeys;
@@ -198,6 +192,7 @@ export class DiskStream {
     const after = this.#taken.copy();
     const { ended, tag } = after.take(batch, skip);
     if (tag !== undefined) this.#checkTag(tag);
+    this.#counts.receivedBytes += body.length;
     const plan = planBatch(body, batch.records.slice(skip));
     const draft = this.#draftFor(plan, body.length);
     const frameNoFirst = draft.add(plan, body.length);
@@ -224,7 +219,6 @@ export class DiskStream {
     this.#sessionNewest = session;
     if (ended) this.#draft = undefined;
     if (tag !== undefined) this.#points.noteSlot(tag.groupId, tag.slot);
-    this.#counts.receivedBytes += body.length;
     this.#held.wake();
     return write;
   }
@@ -260,7 +254,7 @@ export class DiskStream {
     draft: SegmentDraft,
     job: { readonly body: Buffer; readonly plan: BatchPlan; readonly frameNoFirst: number },
   ): Promise<EncodedBatch> {
-    if (job.plan.frameRuns.length === 0) return NOTHING_ENCODED;
+    if (job.plan.frameRuns.length === 0) return nothingEncoded();
     const bodyBytes = job.body.length;
     const { frameKey, origin } = draft.plan;
     const body = job.body as Uint8Array<ArrayBuffer>;
@@ -353,6 +347,11 @@ export type DiskStatus = {
   readonly intervalNewest: number;
   readonly intervalVaulted: number;
 };
+
+/** Of a batch without content. */
+function nothingEncoded(): EncodedBatch {
+  return { bytes: new Uint8Array(0), frames: new Uint32Array(0), cpuUs: 0 };
+}
 
 /** Block and count of each run, without its place in the body. */
 function blocksOfRuns({ runs }: BatchPlan): Uint32Array {

@@ -31,6 +31,12 @@ export type EncodedBatch = {
 
 const SCRATCH = Buffer.alloc(FRAME_BLOCKS_MAX * BLOCK_BYTES);
 
+/**
+ * Where frames are made before their length is known: one for each thread, grown to the largest batch. A fresh buffer for
+ * every batch would be three times as long as its frames and keep the allocator and the garbage collector busy.
+ */
+let scratchTarget = Buffer.alloc(0);
+
 /** Encodes the frames of a batch. Synchronous and pure but for `cpuUs`. */
 export function encodeBatch(job: EncodeJob): EncodedBatch {
   const before = process.threadCpuUsage();
@@ -38,7 +44,7 @@ export function encodeBatch(job: EncodeJob): EncodedBatch {
   const body = Buffer.from(job.body.buffer, job.body.byteOffset, job.body.byteLength);
   const key = Buffer.from(job.frameKey);
   const context = prepareFrameContext(job.origin);
-  const target = Buffer.from(new ArrayBuffer(targetBytesMax(plan)));
+  const target = scratchTargetOf(targetBytesMax(plan));
   const frames = new Uint32Array(plan.frameRuns.length * 2);
   let targetOffset = 0;
   let run = 0;
@@ -60,7 +66,7 @@ export function encodeBatch(job: EncodeJob): EncodedBatch {
   }
   const used = process.threadCpuUsage(before);
   return {
-    bytes: new Uint8Array(target.buffer, 0, targetOffset),
+    bytes: new Uint8Array(target.subarray(0, targetOffset)),
     frames,
     cpuUs: used.user + used.system,
   };
@@ -76,6 +82,11 @@ function gather(body: Buffer, runs: Uint32Array, first: number, count: number): 
     filled += body.copy(SCRATCH, filled, offset, offset + bytes);
   }
   return SCRATCH.subarray(0, filled);
+}
+
+function scratchTargetOf(bytes: number): Buffer {
+  if (scratchTarget.length < bytes) scratchTarget = Buffer.from(new ArrayBuffer(bytes));
+  return scratchTarget;
 }
 
 function targetBytesMax(plan: BatchPlan): number {
