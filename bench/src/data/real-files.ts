@@ -1,4 +1,5 @@
-import { copyFile, mkdir, readdir, stat } from "node:fs/promises";
+import { readdirSync, statSync } from "node:fs";
+import { copyFile, mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 
 import { MIB } from "@osr/base/units";
@@ -16,14 +17,15 @@ export async function copyRealFiles(
   bytesGoal: number,
   signal: AbortSignal,
 ): Promise<number> {
-  const files = await listFiles(signal);
+  const files = listFiles(signal);
   const total = files.reduce((sum, { bytes }) => sum + bytes, 0);
   const share = Math.min(1, bytesGoal / total);
   let seen = 0;
   let copied = 0;
   for (const { path, bytes } of files) {
+    const isDue = copied <= seen * share && copied + bytes <= bytesGoal;
     seen += bytes;
-    if (copied + bytes > seen * share) continue;
+    if (!isDue) continue;
     signal.throwIfAborted();
     const copy = join(target, path);
     await mkdir(dirname(copy), { recursive: true });
@@ -35,20 +37,21 @@ export async function copyRealFiles(
 
 type RealFile = { readonly path: string; readonly bytes: number };
 
-async function listFiles(signal: AbortSignal): Promise<readonly RealFile[]> {
+// Synchronous: an asynchronous stat of each of 100,000 files takes several times as long.
+function listFiles(signal: AbortSignal): readonly RealFile[] {
   const files: RealFile[] = [];
-  for (const source of SOURCES) await collect(source, files, signal);
+  for (const source of SOURCES) collect(source, files, signal);
   return files;
 }
 
-async function collect(folder: string, files: RealFile[], signal: AbortSignal): Promise<void> {
+function collect(folder: string, files: RealFile[], signal: AbortSignal): void {
   signal.throwIfAborted();
-  const entries = await readdir(folder, { withFileTypes: true });
+  const entries = readdirSync(folder, { withFileTypes: true });
   for (const entry of entries.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
     const path = join(folder, entry.name);
-    if (entry.isDirectory()) await collect(path, files, signal);
+    if (entry.isDirectory()) collect(path, files, signal);
     if (!entry.isFile()) continue;
-    const { size } = await stat(path);
+    const { size } = statSync(path);
     if (size > 0 && size <= FILE_BYTES_MAX) files.push({ path, bytes: size });
   }
 }

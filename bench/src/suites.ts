@@ -1,0 +1,5 @@
+import type { Suite } from "./suite.ts";
+import { firstCopy } from "./suites/first-copy.ts";
+
+/** In the order of a run of all: memory last, since it tells of all others. */
+export const SUITES: readonly Suite[] = [firstCopy];
