@@ -1,5 +1,5 @@
 import { assert } from "@osr/base/assert";
-import { OsrError } from "@osr/base/errors";
+import { OsrError, hasCode } from "@osr/base/errors";
 import type { Uuid } from "@osr/base/uuid";
 import type { AckedDisk } from "@osr/contracts/agent-protocol";
 import { HRL_ERRORS } from "@osr/contracts/hrl-record";
@@ -224,7 +224,12 @@ export class DiskStream {
   }
 
   #checkOpen(): void {
-    if (this.#state.mode !== "open") throw this.#state.error;
+    if (this.#state.mode === "open") return;
+    const { error } = this.#state;
+    // What the spool lost is still dirty for the agent: a new session sends it again.
+    if (hasCode(error, PROCESS_SERVER_ERRORS.SPOOL_DAMAGED))
+      throw sessionReplaced(this.#session?.session.epoch ?? 0);
+    throw error;
   }
 
   #checkTag(tag: Tag): void {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readdir } from "node:fs/promises";
+import { readFile, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 
@@ -216,4 +216,40 @@ test("a name in the log that somebody without the keys took is reported as tampe
   await eventually("it is reported", () =>
     running.server.status().health.some(({ code }) => code === "LOG_TAMPERED"),
   );
+});
+
+test("a spool whose disk gives other bytes than were written is dropped, not uploaded", async () => {
+  await using testbed = await openTestbed();
+  const real = await openStore(testbed.storeFolder);
+  const store = new FaultyStore(real);
+  await using running = await runServer(testbed, { store, scheduler: hastyScheduler });
+  using agent = await agentOf(testbed, running.port, machineId);
+  await agent.openSession([DISK]);
+  const { diskId, nextInterval } = agent.granted(DISK.identity);
+  store.fault = () => "fails";
+  await sendTagged(agent, new ModelDisk(BLOCKS), new Dice(1), nextInterval);
+  const folder = join(testbed.spoolFolder, diskId, "t1");
+  const name = (await readdir(folder)).find((file) => file.endsWith(".seg"))!;
+  const bytes = await readFile(join(folder, name));
+  bytes[5000]! ^= 1;
+  await writeFile(join(folder, name), bytes);
+  store.fault = () => "works";
+  await eventually("the damage is found", () =>
+    running.server.status().health.some(({ code }) => code === "SPOOL_DAMAGED"),
+  );
+  const end = encodeChanges([{ type: "end" }], {
+    session: 1,
+    interval: nextInterval + 1,
+    recordNo: 0,
+  });
+  await assert.rejects(agent.send(diskId, end), { code: "SESSION_REPLACED" });
+  await agent.openSession([DISK], 2);
+  const model = new ModelDisk(BLOCKS);
+  await sendTagged(agent, model, new Dice(2), agent.granted(DISK.identity).nextInterval);
+  const points = await eventually("the point", async () => {
+    const made = await offeredPoints(real, machineId);
+    return made.length > 0 && made;
+  });
+  await comparePoint(real, points[0]!, { machineId, identity: DISK.identity }, model);
+  await assertRepositoryIsSound(real);
 });
