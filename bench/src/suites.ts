@@ -1,5 +1,6 @@
 import type { Suite } from "./suite.ts";
+import { delta } from "./suites/delta.ts";
 import { firstCopy } from "./suites/first-copy.ts";
 
 /** In the order of a run of all: memory last, since it tells of all others. */
-export const SUITES: readonly Suite[] = [firstCopy];
+export const SUITES: readonly Suite[] = [firstCopy, delta];
