@@ -1,6 +1,7 @@
 import type { Suite } from "./suite.ts";
 import { delta } from "./suites/delta.ts";
 import { firstCopy } from "./suites/first-copy.ts";
+import { restore } from "./suites/restore.ts";
 
 /** In the order of a run of all: memory last, since it tells of all others. */
-export const SUITES: readonly Suite[] = [firstCopy, delta];
+export const SUITES: readonly Suite[] = [firstCopy, delta, restore];
