@@ -14,7 +14,6 @@ export type Scale = {
   /** Runs of what is repeated. */
   readonly runs: number;
   readonly trackingPairs: number;
-  readonly trackingSeconds: number;
   readonly freezePoints: number;
   readonly randomReads: number;
 };
@@ -27,8 +26,7 @@ export const FULL_SCALE: Scale = {
   largeDiskBytes: 64 * GIB,
   changeScale: 1,
   runs: 3,
-  trackingPairs: 20,
-  trackingSeconds: 3,
+  trackingPairs: 60,
   freezePoints: 50,
   randomReads: 3000,
 };
@@ -42,8 +40,7 @@ export const SMALL_SCALE: Scale = {
   largeDiskBytes: 4 * GIB,
   changeScale: 1 / 16,
   runs: 1,
-  trackingPairs: 15,
-  trackingSeconds: 1,
+  trackingPairs: 30,
   freezePoints: 8,
   randomReads: 500,
 };

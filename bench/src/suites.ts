@@ -2,6 +2,7 @@ import type { Suite } from "./suite.ts";
 import { delta } from "./suites/delta.ts";
 import { firstCopy } from "./suites/first-copy.ts";
 import { restore } from "./suites/restore.ts";
+import { tracking } from "./suites/tracking.ts";
 
 /** In the order of a run of all: memory last, since it tells of all others. */
-export const SUITES: readonly Suite[] = [firstCopy, delta, restore];
+export const SUITES: readonly Suite[] = [firstCopy, delta, restore, tracking];

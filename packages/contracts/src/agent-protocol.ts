@@ -215,13 +215,3 @@ export const AGENT_PROTOCOL_STATUS = {
   CACHE_FULL: 503,
   STOPPING: 503,
 } as const;
-
-/** JSON body of an error reply. */
-export type ErrorBody = {
-  readonly error: {
-    readonly code: string;
-    readonly message: string;
-    readonly hint: string;
-    readonly details?: object;
-  };
-};

@@ -1,21 +1,12 @@
 import { type ErrorInfo, OsrError } from "@osr/base/errors";
 import { type Shape, object, optional, parseJson, text } from "@osr/base/json-shape";
+import type { ErrorBody } from "@osr/contracts/error-body";
 
 import { HTTPS_ERRORS } from "./https-errors.ts";
 
 /** Characters of one text field of an error that came over the network. */
 const ERROR_CHARS_MAX = 4096;
 const RETRYABLE_STATUS: ReadonlySet<number> = new Set([408, 429, 500, 502, 503, 504, 507]);
-
-/** JSON body of every error reply of our roles. */
-export type ErrorBody = {
-  readonly error: {
-    readonly code: string;
-    readonly message: string;
-    readonly hint: string;
-    readonly details?: object;
-  };
-};
 
 const anyObject: Shape<object | undefined> = (value) =>
   typeof value === "object" && value !== null ? value : undefined;
