@@ -1,17 +1,12 @@
 import type { ChildProcess } from "node:child_process";
-import { randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { mkdir, open, readFile, writeFile } from "node:fs/promises";
+import { mkdir, open, readFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { dirname, join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 
 import { OsrError } from "@osr/base/errors";
-import { systemClock } from "@osr/base/platform/system-clock";
 import { MINUTE_MS, SECOND_MS } from "@osr/base/units";
-import { uuid } from "@osr/base/uuid";
-import { type Identity, createAuthority, issueCertificate } from "@osr/certificates/site-authority";
-import { certificateUri } from "@osr/contracts/certificate-name";
 
 import { exitOf, runCommand, spawnTied } from "./commands.ts";
 import { processesOf } from "./leaks.ts";
@@ -23,7 +18,6 @@ const OSR = join(PROJECT_DIRECTORY, "services", "osr", "src", "main.ts");
 const READY_TIMEOUT_MS = 60 * SECOND_MS;
 const STOP_TIMEOUT_MS = 30 * SECOND_MS;
 const POLL_MS = 50;
-const CERTIFICATE_DAYS = 2;
 
 export type SiteRole = "storage-account" | "process-server";
 
@@ -53,7 +47,6 @@ export class Site implements AsyncDisposable {
 
   /** Makes a site in `directory`, an existing folder, and starts it; resolves when its roles serve. */
   static async start(directory: string, signal?: AbortSignal): Promise<Site> {
-    await writeIdentities(directory);
     const ports = { processServer: await freePort(), storageAccount: await freePort() };
     await using log = await open(join(directory, "up.log"), "a");
     const child = spawnTied(
@@ -62,6 +55,8 @@ export class Site implements AsyncDisposable {
         [OSR, "up", "--directory", directory, "--host", "127.0.0.1"],
         ["--process-server-port", String(ports.processServer)],
         ["--storage-account-port", String(ports.storageAccount)],
+        // Machines of the rig see the host's loopback under this address.
+        ["--process-server-name", HOST_ADDRESS],
       ].flat(),
       { stdio: ["ignore", log.fd, log.fd], detached: true },
     );
@@ -136,41 +131,6 @@ export class Site implements AsyncDisposable {
       await wait(POLL_MS);
     }
   }
-}
-
-/**
- * The site's authority and the process server's certificate, made beforehand: machines of the rig see the host under
- * another address than the one on which the process server listens, and the certificate must name it.
- */
-async function writeIdentities(directory: string): Promise<void> {
-  const clock = systemClock;
-  const authority = await createAuthority({ commonName: "rig", days: CERTIFICATE_DAYS, clock });
-  const processServer = await issueCertificate(authority, {
-    commonName: "process-server",
-    uri: certificateUri({ role: "process-server", id: uuid(randomUUID()) }),
-    ipAddresses: ["127.0.0.1", HOST_ADDRESS],
-    days: CERTIFICATE_DAYS,
-    usage: "both",
-    clock,
-  });
-  const roleFolder = join(directory, "process-server");
-  await mkdir(join(directory, "secrets"), { recursive: true, mode: 0o700 });
-  await mkdir(roleFolder, { recursive: true });
-  const write = (identity: Identity, certificate: string, key: string): Promise<unknown> =>
-    Promise.all([
-      writeFile(certificate, identity.certificatePem),
-      writeFile(key, identity.privateKeyPem, { mode: 0o600 }),
-    ]);
-  await write(
-    authority,
-    join(directory, "authority.pem"),
-    join(directory, "secrets", "authority-key.pem"),
-  );
-  await write(
-    processServer,
-    join(roleFolder, "certificate.pem"),
-    join(roleFolder, "private-key.pem"),
-  );
 }
 
 /** A TCP port of loopback that nobody uses at the moment. */

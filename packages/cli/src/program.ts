@@ -27,6 +27,8 @@ export type UpOptions = {
   readonly host: string;
   readonly processServerPort: number;
   readonly storageAccountPort: number;
+  /** Further addresses of the process server, beside `host`. */
+  readonly processServerName: readonly string[];
 };
 
 export type EnrolOptions = {
@@ -111,6 +113,11 @@ function addSite(program: Command, actions: Actions, shown: Shown): void {
     .option("--host <address>", "address to listen on", "127.0.0.1")
     .option("--process-server-port <port>", "port for replication data", port, 9443)
     .option("--storage-account-port <port>", "port of the storage account", port, 10443)
+    .option(
+      "--process-server-name <address...>",
+      "further addresses under which machines reach the process server",
+      [],
+    )
     .action(shown(actions.up));
   program
     .command("doctor")

@@ -23,13 +23,13 @@ export async function makeSite(options: UpOptions): Promise<{ folder: SiteFolder
   const site = writeSiteFile(folder, options);
   const authority = await siteAuthority(folder);
   const id = site.siteId;
-  await roleCertificate(
-    authority,
-    folder.storageAccount,
-    { role: "storage-account", id },
+  await roleCertificate(authority, folder.storageAccount, { role: "storage-account", id }, [
     site.host,
-  );
-  await roleCertificate(authority, folder.processServer, { role: "process-server", id }, site.host);
+  ]);
+  await roleCertificate(authority, folder.processServer, { role: "process-server", id }, [
+    site.host,
+    ...options.processServerName,
+  ]);
   writeTokenHashes(folder);
   writeConfigurations(folder, site);
   return { folder, site };

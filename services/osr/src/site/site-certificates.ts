@@ -1,5 +1,6 @@
 import { X509Certificate } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
+import { isIP } from "node:net";
 
 import { type Identity, createAuthority, issueCertificate } from "@osr/certificates/site-authority";
 import { systemClock } from "@osr/base/platform/system-clock";
@@ -30,18 +31,18 @@ export async function siteAuthority(folder: SiteFolder): Promise<Identity> {
   };
 }
 
-/** Gives a role a server certificate of 30 days; renews it at two thirds and where the address has changed. */
+/** Gives a role a server certificate of 30 days; renews it at two thirds and where an address of it is new. */
 export async function roleCertificate(
   authority: Identity,
   role: RoleFolder,
   name: CertificateName,
-  host: string,
+  addresses: readonly string[],
 ): Promise<void> {
-  if (isFresh(role.certificateFile, host)) return;
+  if (isFresh(role.certificateFile, addresses)) return;
   const identity = await issueCertificate(authority, {
     commonName: name.role,
     uri: certificateUri(name),
-    ...addressNames(host),
+    ...addressNames(addresses),
     days: CERTIFICATE_DAYS,
     usage: "both",
     clock: systemClock,
@@ -61,20 +62,22 @@ export function machineCertificate(authority: Identity, name: CertificateName): 
   });
 }
 
-/** Names under which a server is reached: its address, and loopback for the roles of the same machine. */
-function addressNames(host: string): { dnsNames: string[]; ipAddresses: string[] } {
-  const isAddress = /^[0-9.]+$|:/.test(host);
+/** Names under which a server is reached: its addresses, and loopback for the roles of the same machine. */
+function addressNames(addresses: readonly string[]): { dnsNames: string[]; ipAddresses: string[] } {
+  const all = [...new Set(["localhost", "127.0.0.1", ...addresses])];
   return {
-    dnsNames: isAddress ? ["localhost"] : ["localhost", host],
-    ipAddresses: [...new Set(["127.0.0.1", ...(isAddress ? [host] : [])])],
+    dnsNames: all.filter((address) => isIP(address) === 0),
+    ipAddresses: all.filter((address) => isIP(address) !== 0),
   };
 }
 
-function isFresh(certificateFile: string, host: string): boolean {
+function isFresh(certificateFile: string, addresses: readonly string[]): boolean {
   if (!existsSync(certificateFile)) return false;
   const certificate = new X509Certificate(readFileSync(certificateFile));
   const from = certificate.validFromDate.getTime();
   const to = certificate.validToDate.getTime();
-  const covers = certificate.checkIP(host) ?? certificate.checkHost(host);
-  return covers !== undefined && systemClock.unixMs() < from + (to - from) * RENEWED_AT_SHARE;
+  const coversAll = addresses.every(
+    (address) => (certificate.checkIP(address) ?? certificate.checkHost(address)) !== undefined,
+  );
+  return coversAll && systemClock.unixMs() < from + (to - from) * RENEWED_AT_SHARE;
 }
