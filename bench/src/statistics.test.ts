@@ -45,3 +45,12 @@ test("a loss is counted pair by pair, so that drift of the machine cancels", () 
   assert.ok(mean > 1.9 && mean < 2.2, String(mean));
   assert.ok(low > 1 && high < 3, `${low} to ${high}`);
 });
+
+test("noise that hits both sides alike is no loss and no gain", () => {
+  const noise = [0.5, 2, 0.25, 4, 0.8, 1.25];
+  const { mean, low, high } = pairedLossPercent(
+    noise.map((factor) => ({ without: 1000, with: 1000 * factor })),
+  );
+  assert.ok(Math.abs(mean) < 1e-9, String(mean));
+  assert.ok(low < -50 && high > 50, `${low} to ${high}: little is known`);
+});

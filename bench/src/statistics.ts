@@ -28,11 +28,16 @@ export function interval95(values: readonly number[]): Interval {
   return { mean, low: mean - half, high: mean + half };
 }
 
-/** What share of `without` is lost in `with`, pair by pair, as an interval in percent. Negative: nothing is lost. */
+/**
+ * What share of `without` is lost in `with`, pair by pair, as an interval in percent. Negative: nothing is lost. By the
+ * logarithm of the ratios, so that noise in either number pulls the mean in neither direction.
+ */
 export function pairedLossPercent(
   pairs: readonly { readonly without: number; readonly with: number }[],
 ): Interval {
-  return interval95(pairs.map((pair) => 100 * (1 - pair.with / pair.without)));
+  const { mean, low, high } = interval95(pairs.map((pair) => Math.log(pair.with / pair.without)));
+  const loss = (logarithm: number): number => 100 * (1 - Math.exp(logarithm));
+  return { mean: loss(mean), low: loss(high), high: loss(low) };
 }
 
 const NORMAL_95 = 1.959964;
