@@ -8,9 +8,17 @@ import { uuidOfName } from "@osr/base/uuid";
 import { certificateUri } from "@osr/contracts/certificate-name";
 import { HttpsClient } from "@osr/https/https-client";
 
+import { type Encoder, inProcessEncoder } from "./encoder.ts";
 import { agentOf } from "./site-checks.contract.ts";
 import { type Change, TestAgent, encodeChanges } from "./test-agent.contract.ts";
-import { diskIdOf, hastyScheduler, openStore, openTestbed, runServer } from "./testbed.contract.ts";
+import {
+  diskIdOf,
+  eventually,
+  hastyScheduler,
+  openStore,
+  openTestbed,
+  runServer,
+} from "./testbed.contract.ts";
 
 const machineId = uuidOfName("machine", "refused");
 const DISK = { identity: "serial:a", sizeBytes: 400 * 4096 };
@@ -118,6 +126,47 @@ test("of two sessions the newer one wins; what comes for the older one is refuse
   const interval = young.granted(DISK.identity).nextInterval;
   const reply = await young.send(diskId, batch(9, interval, 0));
   assert.deepEqual([reply.spooledInterval, reply.spooledRecordNo], [interval, 0]);
+});
+
+test("a new session waits for batches of the old one that are on their way to the spool", async () => {
+  await using testbed = await openTestbed();
+  const store = await openStore(testbed.storeFolder);
+  const gate = Promise.withResolvers<void>();
+  const encoder: Encoder = {
+    encode: async (job) => {
+      await gate.promise;
+      return inProcessEncoder.encode(job);
+    },
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+  await using running = await runServer(testbed, { store, encoder });
+  using old = await agentOf(testbed, running.port, machineId);
+  using young = await agentOf(testbed, running.port, machineId);
+  await old.openSession([DISK], 1);
+  const { diskId, nextInterval: interval } = old.granted(DISK.identity);
+  const events: string[] = [];
+  const batch = encodeChanges([data(1)], { session: 1, interval, recordNo: 0 });
+  const sent = old.send(diskId, batch).then(() => events.push("spooled"));
+  await eventually("the batch is taken in", () => {
+    const [machine] = running.server.status().machines;
+    return machine?.disks[0]?.receivedBytes === batch.length;
+  });
+  const opened = young.openSession([DISK], 2).then(() => events.push("granted"));
+  await assert.rejects(
+    eventually("the old session is replaced", () =>
+      old.heartbeat().then(
+        () => false,
+        (error: unknown) => {
+          throw error;
+        },
+      ),
+    ),
+    { code: "SESSION_REPLACED" },
+  );
+  gate.resolve();
+  await Promise.all([sent, opened]);
+  assert.deepEqual(events, ["spooled", "granted"]);
+  assert.equal(young.granted(DISK.identity).nextInterval, interval + 1);
 });
 
 test("epochs of sessions that wrote are known after a restart", async () => {
