@@ -6,9 +6,11 @@ import { SECOND_MS } from "@osr/base/units";
 import { RIG_ERRORS } from "./rig-errors.ts";
 
 /** A file is sent in pieces of this many bytes, since one command is one line. */
-const UPLOAD_PIECE_BYTES = 24 * 1024;
+const UPLOAD_PIECE_BYTES = 8 * 1024;
 /** Given to the guest to end a command by itself before the host gives up on it. */
-const ANSWER_GRACE_MS = 20 * SECOND_MS;
+const ANSWER_GRACE_MS = 40 * SECOND_MS;
+/** A command is sent again after this long without an answer; the machine runs it once all the same. */
+const REPEAT_MS = 15 * SECOND_MS;
 
 export type GuestResult = { readonly code: number; readonly output: string };
 
@@ -22,9 +24,11 @@ export class GuestShell implements Disposable {
   #ended = false;
   #last: Promise<unknown> = Promise.resolve();
   #commandNo = 0;
+  readonly #console: () => Promise<string>;
 
-  private constructor(socket: Socket) {
+  private constructor(socket: Socket, console: () => Promise<string>) {
     this.#socket = socket;
+    this.#console = console;
     socket.setEncoding("latin1");
     socket.on("data", (text: string) => {
       this.#received += text;
@@ -37,11 +41,14 @@ export class GuestShell implements Disposable {
     });
   }
 
-  /** Connects to the socket of the serial port; call it before the machine's shell starts, then `ready`. */
-  static async connect(socketPath: string): Promise<GuestShell> {
+  /**
+   * Connects to the socket of the serial port; call it before the machine's shell starts, then `ready`. `console` gives what the
+   * machine printed, for the messages of errors.
+   */
+  static async connect(socketPath: string, console: () => Promise<string>): Promise<GuestShell> {
     const socket = connect(socketPath);
     await new Promise((resolve, reject) => socket.once("connect", resolve).once("error", reject));
-    return new GuestShell(socket);
+    return new GuestShell(socket, console);
   }
 
   /** Resolves as soon as the machine's shell runs. Throws RIG_TIMEOUT, RIG_MACHINE_ENDED. */
@@ -92,16 +99,23 @@ export class GuestShell implements Disposable {
     this.#commandNo += 1;
     const id = `c${this.#commandNo}`;
     const encoded = Buffer.from(command, "utf8").toString("base64");
+    const seconds = Math.ceil(timeoutMs / SECOND_MS);
+    const line = `${id} ${seconds} ${encoded.length} ${encoded}\n`;
     this.#received = "";
-    this.#socket.write(`${id} ${Math.ceil(timeoutMs / SECOND_MS)} ${encoded}\n`);
-    const [, code, body] = await this.#until(
-      new RegExp(`@begin ${id} (\\d+)\\s([^@]*)@end ${id}\\s`),
-      timeoutMs + ANSWER_GRACE_MS,
-      `the answer to: ${command.slice(0, 200)}`,
-      signal,
-    );
-    const output = Buffer.from(body ?? "", "base64").toString("utf8");
-    return { code: Number(code), output };
+    this.#socket.write(line);
+    // The empty line ends whatever is left of a damaged one.
+    const repeat = setInterval(() => this.#socket.write(`\n${line}`), REPEAT_MS);
+    try {
+      const [, code, body] = await this.#until(
+        new RegExp(`@begin ${id} (\\d+)\\s([^@]*)@end ${id}\\s`),
+        timeoutMs + ANSWER_GRACE_MS,
+        `the answer to: ${command.slice(0, 200)}`,
+        signal,
+      );
+      return { code: Number(code), output: Buffer.from(body ?? "", "base64").toString("utf8") };
+    } finally {
+      clearInterval(repeat);
+    }
   }
 
   async #until(
@@ -123,7 +137,7 @@ export class GuestShell implements Disposable {
         if (limit.aborted)
           throw new OsrError(
             RIG_ERRORS.RIG_TIMEOUT,
-            `waited ${timeoutMs} ms for ${what}; last seen: ${this.#received.slice(-500)}`,
+            `waited ${timeoutMs} ms for ${what}; last seen: ${this.#received.slice(-500)}\nconsole: ${(await this.#console()).slice(-2000)}`,
           );
         if (this.#ended)
           throw new OsrError(RIG_ERRORS.RIG_MACHINE_ENDED, `ended while waiting for ${what}`);

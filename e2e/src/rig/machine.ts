@@ -76,7 +76,10 @@ export class Machine implements AsyncDisposable {
     try {
       // Paths of unix sockets are short, so they are given relative to the folder, and absolute only here.
       const at = (name: string): string => join(options.directory, name);
-      const shell = await whenThere(child, options, signal, () => GuestShell.connect(at("shell")));
+      const readConsole = (): Promise<string> => readFile(at("console.log"), "latin1");
+      const shell = await whenThere(child, options, signal, () =>
+        GuestShell.connect(at("shell"), readConsole),
+      );
       const qmp = await whenThere(child, options, signal, () =>
         connectQmp({
           socketPath: at("qmp"),
