@@ -1,0 +1,89 @@
+import { must } from "@osr/base/assert";
+import { jsonLinesLog } from "@osr/base/platform/json-lines-log";
+import { systemClock } from "@osr/base/platform/system-clock";
+import { systemRandomness } from "@osr/base/platform/system-randomness";
+import { systemScheduler } from "@osr/base/platform/system-scheduler";
+import { MIB, MINUTE_MS } from "@osr/base/units";
+import { GUARD_LIMIT_MS, createSystemFreezer } from "@osr/block-device/system-freezer";
+import { TracefsTracker } from "@osr/block-device/tracefs-tracker";
+import { HttpsClient } from "@osr/https/https-client";
+import { createMobilityService } from "@osr/mobility-service/mobility-service";
+import { httpsProcessServer } from "@osr/mobility-service/process-server-client";
+import { REPLICATION_LIMITS } from "@osr/mobility-service/replication-limits";
+import { readConfiguration, readNamedFile } from "@osr/service-mobility-service/configuration";
+import { machineFacts } from "@osr/service-mobility-service/machine-facts";
+import { becomeWithFlags } from "@osr/service-mobility-service/node-flags";
+import { openProtectedDisks } from "@osr/service-mobility-service/protected-disks";
+import { statusWriter } from "@osr/service-mobility-service/status-file";
+
+/**
+ * The mobility service, put together as the installed one but for the time between its points: the configuration file allows
+ * no less than 15 s, and fifty points would take a quarter of an hour for each load.
+ */
+const POINT_INTERVAL_SECONDS = 2;
+const TRACKER_INSTANCE = "osr-mobility-service";
+const RING_BYTES_PER_CPU = 4 * MIB;
+const cell = new Int32Array(new SharedArrayBuffer(4));
+
+async function main(configurationFile: string): Promise<void> {
+  const ports = { clock: systemClock, scheduler: systemScheduler, randomness: systemRandomness };
+  const configuration = readConfiguration(configurationFile);
+  const { host, port } = configuration.processServer;
+  const log = jsonLinesLog((line) => process.stderr.write(line));
+  await using open = new AsyncDisposableStack();
+  const client = open.use(
+    new HttpsClient({
+      baseUrl: `https://${host}:${port}`,
+      authorityPem: readNamedFile("authority", configuration.authority),
+      identity: {
+        certificatePem: readNamedFile("certificate", configuration.certificate),
+        privateKeyPem: readNamedFile("privateKey", configuration.privateKey),
+      },
+      socketsMax: REPLICATION_LIMITS.batchesHeldMax + 2,
+      timeoutMs: MINUTE_MS,
+      scheduler: systemScheduler,
+    }),
+  );
+  const disks = await openProtectedDisks(configuration.disks, {
+    log,
+    randomness: systemRandomness,
+  });
+  for (const { reader } of disks) open.use(reader);
+  const tracker = open.use(
+    new TracefsTracker({
+      name: TRACKER_INSTANCE,
+      ringBytesPerCpu: RING_BYTES_PER_CPU,
+      disks: disks.map(({ disk, eventDevices }) => ({
+        eventDevices,
+        sectorCount: disk.sizeBytes / 512,
+        ignoredRanges: disk.swapRanges,
+      })),
+    }),
+  );
+  const service = createMobilityService({
+    ...ports,
+    log,
+    agentVersion: "bench",
+    machine: machineFacts(),
+    disks,
+    tracker,
+    freezer: createSystemFreezer({
+      ...ports,
+      log,
+      disks: disks.map(({ disk }) => disk),
+      guardLimitMs: GUARD_LIMIT_MS,
+    }),
+    client: httpsProcessServer(client),
+    pointIntervalSeconds: POINT_INTERVAL_SECONDS,
+    limits: REPLICATION_LIMITS,
+    pause: (ms) => void Atomics.wait(cell, 0, 0, ms),
+    quietWindow: "required",
+    writeStatus: statusWriter(configuration.statusFile),
+  });
+  process.once("SIGTERM", () => void service.stop());
+  await service.run();
+}
+
+becomeWithFlags();
+// `--config FILE`, as the installed service takes it.
+await main(must(process.argv[3], "a configuration file"));
