@@ -28,7 +28,7 @@ export const FULL_SCALE: Scale = {
   runs: 3,
   trackingPairs: 60,
   freezePoints: 50,
-  randomReads: 3000,
+  randomReads: 1000,
 };
 
 /** For a quick look and for development: minutes become seconds, and goals about speed mean little. */
@@ -42,5 +42,5 @@ export const SMALL_SCALE: Scale = {
   runs: 1,
   trackingPairs: 30,
   freezePoints: 8,
-  randomReads: 500,
+  randomReads: 300,
 };
