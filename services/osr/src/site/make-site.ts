@@ -1,14 +1,17 @@
 import { createHash, randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, statfsSync } from "node:fs";
 
 import type { UpOptions } from "@osr/cli/program";
 import { systemRandomness } from "@osr/base/platform/system-randomness";
+import { GIB } from "@osr/base/units";
 import { randomUuid } from "@osr/base/uuid";
 
 import { writeDurably, writeOnce } from "./durable-file.ts";
 import { roleCertificate, siteAuthority } from "./site-certificates.ts";
 import { type SiteFolder, TOKEN_ROLES, siteFolder } from "./site-folder.ts";
 import { CONTAINER, type Site, readSite } from "./site.ts";
+
+const CACHE_BYTES_MIN = GIB;
 
 /**
  * Makes what a site lacks: keys, tokens and ids once, certificates as they age, the configurations each time.
@@ -83,6 +86,7 @@ function writeConfigurations(folder: SiteFolder, site: Site): void {
       listen: listen(processServer, site.processServerPort),
       authority: folder.authorityFile,
       spoolDirectory: processServer.spool,
+      cacheBytesMax: cacheBytesOf(folder.root),
       metricsPort: 0,
       storageAccount: {
         endpoint: `https://${site.host}:${site.storageAccountPort}`,
@@ -95,6 +99,12 @@ function writeConfigurations(folder: SiteFolder, site: Site): void {
     }),
     0o600,
   );
+}
+
+/** The cache gets a quarter of what is free: on a site's only machine, the storage account needs the rest. */
+function cacheBytesOf(root: string): number {
+  const { bavail, bsize } = statfsSync(root);
+  return Math.max(CACHE_BYTES_MIN, Math.floor((bavail * bsize) / 4));
 }
 
 function json(value: object): string {
