@@ -12,10 +12,25 @@ const ERRORS = defineErrors({
 
 const CONFIGURATION_DEFAULT = "/etc/osr/mobility-service.json";
 
+const HELP = `usage: osr-mobility-service run [--config FILE]
+       osr-mobility-service status [--config FILE] [--json]
+
+The mobility service of Open Site Recovery: replicates the disks of this machine to its process server.
+
+  run            protect this machine, until SIGTERM
+  status         what the running service says of itself; exit code 1 where it is not well
+  --config FILE  its configuration, by default ${CONFIGURATION_DEFAULT}; \`osr mobility-service enrol\` writes it
+  --json         as JSON
+`;
+
 type Command = { readonly verb: string; readonly configuration: string; readonly json: boolean };
 
 /** Runs one command; returns the exit code: 0 well, 1 failed or not well, 2 wrong use or configuration. */
 export async function runCommand(words: readonly string[]): Promise<number> {
+  if (words.includes("--help") || words.includes("-h")) {
+    process.stdout.write(HELP);
+    return 0;
+  }
   try {
     const { verb, configuration, json } = commandOf(words);
     if (verb === "status") return printStatus(configuration, json);
