@@ -5,6 +5,7 @@ import { PeakMemory } from "./peak-memory.ts";
 import { type Row, rowOf } from "./row.ts";
 import { makeRunFolder } from "./run-folder.ts";
 import type { Scale } from "./scale.ts";
+import { type ShippedPrograms, shippedPrograms } from "./site/shipped-programs.ts";
 import type { Suite } from "./suite.ts";
 
 export type RunOptions = {
@@ -27,6 +28,11 @@ export async function runSuites(
   const failures: SuiteFailure[] = [];
   const peaks = new PeakMemory();
   await using folder = await makeRunFolder(options.parentFolder);
+  let compiled: Promise<ShippedPrograms> | undefined;
+  const programs = (): Promise<ShippedPrograms> =>
+    (compiled ??= narrator.step("compiling the programs as they are shipped", async () =>
+      shippedPrograms(await folder.folder("programs"), signal),
+    ));
   for (const suite of suites) {
     if (signal.aborted) break;
     narrator.say(`suite ${suite.name}: ${suite.summary}`);
@@ -36,6 +42,7 @@ export async function runSuites(
         signal,
         folder,
         scale,
+        programs,
         peaks,
         add: (measurement) => rows.push(rowOf(suite.name, measurement, scale.isSmall)),
       });

@@ -3,6 +3,7 @@ import type { Narrator } from "./narrator.ts";
 import type { PeakMemory } from "./peak-memory.ts";
 import type { RunFolder } from "./run-folder.ts";
 import type { Scale } from "./scale.ts";
+import type { ShippedPrograms } from "./site/shipped-programs.ts";
 
 export type SuiteContext = {
   readonly narrator: Narrator;
@@ -10,6 +11,8 @@ export type SuiteContext = {
   readonly signal: AbortSignal;
   readonly folder: RunFolder;
   readonly scale: Scale;
+  /** Compiled when they are first asked for. */
+  readonly programs: () => Promise<ShippedPrograms>;
   /** Where every suite notes the memory of the roles that it ran. */
   readonly peaks: PeakMemory;
   readonly add: (measurement: Measurement) => void;

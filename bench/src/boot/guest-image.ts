@@ -11,7 +11,7 @@ import { KIB, MIB, MINUTE_MS } from "@osr/base/units";
 import { BENCH_ERRORS } from "../bench-errors.ts";
 import { type CommandOptions, runCommand } from "../machine/command.ts";
 import type { Narrator } from "../narrator.ts";
-import { PROJECT_DIRECTORY } from "../site/site.ts";
+import { PROJECT_DIRECTORY } from "../site/shipped-programs.ts";
 
 /** Port of the guest's HTTP service. */
 export const GUEST_HTTP_PORT = 8080;

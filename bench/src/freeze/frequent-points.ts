@@ -85,5 +85,5 @@ async function main(configurationFile: string): Promise<void> {
 }
 
 becomeWithFlags();
-// `--config FILE`, as the installed service takes it.
-await main(must(process.argv[3], "a configuration file"));
+// `run --config FILE`, as the installed service takes it.
+await main(must(process.argv[4], "a configuration file"));

@@ -11,9 +11,8 @@ import type { MobilityStatus } from "@osr/mobility-service/mobility-status";
 
 import { BENCH_ERRORS } from "../bench-errors.ts";
 import { endChild, hasEnded, spawnTied } from "../machine/command.ts";
-import { PROJECT_DIRECTORY, type Enrolment } from "./site.ts";
+import type { Enrolment } from "./site.ts";
 
-const MAIN = join(PROJECT_DIRECTORY, "services", "mobility-service", "src", "main.ts");
 const STOP_MS_MAX = 30 * SECOND_MS;
 const POLL_MS = 20;
 
@@ -42,16 +41,16 @@ export class Agent implements AsyncDisposable {
   }
 
   /**
-   * Starts the service of an enrolled machine for the disk `diskName`. `main`: another program that takes the same
-   * configuration file, in place of the service's own.
+   * Starts the service of an enrolled machine for the disk `diskName`. `program`: the file of the service, or of another
+   * program that is called as it is.
    */
   static async start(options: {
     readonly enrolment: Enrolment;
     readonly diskName: string;
     readonly signal: AbortSignal;
-    readonly main?: { readonly file: string; readonly words: readonly string[] };
+    readonly program: string;
   }): Promise<Agent> {
-    const { enrolment, diskName, signal } = options;
+    const { enrolment, diskName, signal, program } = options;
     const at = (name: string): string => join(enrolment.folder, name);
     const enrolled = JSON.parse(await readFile(at("mobility-service.json"), "utf8")) as object;
     const status = at("status.json");
@@ -65,8 +64,7 @@ export class Agent implements AsyncDisposable {
     };
     await writeFile(at("run.json"), JSON.stringify(configuration));
     await using log = await open(at("agent.log"), "a");
-    const { file, words } = options.main ?? { file: MAIN, words: ["run"] };
-    const child = spawnTied(process.execPath, [file, ...words, "--config", at("run.json")], {
+    const child = spawnTied(process.execPath, [program, "run", "--config", at("run.json")], {
       stdio: ["ignore", log.fd, log.fd],
     });
     return new Agent(child, { log: at("agent.log"), status }, signal);

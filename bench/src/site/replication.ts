@@ -77,7 +77,8 @@ export class Replication implements AsyncDisposable {
   static async prepare(options: ReplicationOptions): Promise<Replication> {
     const { signal } = options.context;
     await using made = new AsyncDisposableStack();
-    const site = made.use(await Site.start(join(options.directory, "site"), signal));
+    const { osr } = await options.context.programs();
+    const site = made.use(await Site.start(join(options.directory, "site"), osr, signal));
     const { imagePath, access } = options;
     const loop = made.use(await attachLoop(imagePath, { access, signal }));
     const wires = {
@@ -93,7 +94,8 @@ export class Replication implements AsyncDisposable {
     const enrolment = await this.site.enrol("machine", POINT_INTERVAL_SECONDS);
     const before = await this.#counters();
     const diskName = this.loop.name;
-    const agent = await Agent.start({ enrolment, diskName, signal });
+    const { mobilityService: program } = await this.#options.context.programs();
+    const agent = await Agent.start({ enrolment, diskName, program, signal });
     this.#agent = this.#open.use(agent);
     const sayAt = { ms: performance.now() + NARRATE_MS };
     await agent.until(

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { existsSync, readFileSync, readdirSync, statSync } from "node:fs";
 import { mkdir, open, readFile } from "node:fs/promises";
 import { createServer } from "node:net";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 
 import { must } from "@osr/base/assert";
@@ -13,10 +13,6 @@ import { MINUTE_MS, SECOND_MS } from "@osr/base/units";
 import { BENCH_ERRORS } from "../bench-errors.ts";
 import { endChild, hasEnded, runCommand, spawnTied } from "../machine/command.ts";
 import { childrenOf } from "../machine/process-usage.ts";
-
-/** Root of the checkout. */
-export const PROJECT_DIRECTORY = resolve(import.meta.dirname, "..", "..", "..");
-export const OSR = join(PROJECT_DIRECTORY, "services", "osr", "src", "main.ts");
 
 const HOST = "127.0.0.1";
 const READY_MS_MAX = MINUTE_MS;
@@ -31,6 +27,7 @@ export class Site implements AsyncDisposable {
   readonly directory: string;
   readonly processServerPort: number;
   readonly storageAccountPort: number;
+  readonly #osr: string;
   readonly #child: ChildProcess;
   readonly #signal: AbortSignal;
 
@@ -38,18 +35,20 @@ export class Site implements AsyncDisposable {
     readonly directory: string;
     readonly processServerPort: number;
     readonly storageAccountPort: number;
+    readonly osr: string;
     readonly child: ChildProcess;
     readonly signal: AbortSignal;
   }) {
     this.directory = parts.directory;
     this.processServerPort = parts.processServerPort;
     this.storageAccountPort = parts.storageAccountPort;
+    this.#osr = parts.osr;
     this.#child = parts.child;
     this.#signal = parts.signal;
   }
 
-  /** Makes a site in `directory` and starts it; resolves when its roles serve. */
-  static async start(directory: string, signal: AbortSignal): Promise<Site> {
+  /** Makes a site in `directory` and starts it; resolves when its roles serve. `osr`: the file of the command. */
+  static async start(directory: string, osr: string, signal: AbortSignal): Promise<Site> {
     await mkdir(directory, { recursive: true });
     const processServerPort = await freePort();
     const storageAccountPort = await freePort();
@@ -57,13 +56,20 @@ export class Site implements AsyncDisposable {
     const child = spawnTied(
       process.execPath,
       [
-        [OSR, "up", "--directory", directory, "--host", HOST],
+        [osr, "up", "--directory", directory, "--host", HOST],
         ["--process-server-port", String(processServerPort)],
         ["--storage-account-port", String(storageAccountPort)],
       ].flat(),
       { stdio: ["ignore", log.fd, log.fd] },
     );
-    const site = new Site({ directory, processServerPort, storageAccountPort, child, signal });
+    const site = new Site({
+      directory,
+      processServerPort,
+      storageAccountPort,
+      osr,
+      child,
+      signal,
+    });
     try {
       await site.#ready();
       return site;
@@ -84,7 +90,7 @@ export class Site implements AsyncDisposable {
 
   /** Arguments of Node for an `osr` command about this site. */
   command(words: readonly string[]): readonly string[] {
-    return [OSR, "-o", "json", ...words, "--site", this.directory];
+    return [this.#osr, "-o", "json", ...words, "--site", this.directory];
   }
 
   async enrol(name: string, pointIntervalSeconds: number): Promise<Enrolment> {

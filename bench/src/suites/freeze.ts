@@ -16,7 +16,6 @@ const MEDIAN_MS_MAX = 50;
 const COPY_MS_MAX = 5 * MINUTE_MS;
 const POINT_MS_MAX = 30 * SECOND_MS;
 const POLL_MS = 200;
-const MAIN = join(import.meta.dirname, "..", "freeze", "frequent-points.ts");
 
 /** How long whoever writes has to wait for a recovery point. */
 export const freeze: Suite = {
@@ -30,11 +29,12 @@ export const freeze: Suite = {
 
 async function underLoad(context: SuiteContext, kind: LoadKind): Promise<void> {
   const { folder, scale, signal, narrator } = context;
+  const programs = await context.programs();
   const directory = await folder.folder(`freeze-${kind.name}`);
   const imagePath = join(directory, "disk.raw");
   await makeExt4(imagePath, scale.isSmall ? 384 * MIB : GIB, signal);
   // In this order they are undone: the load before the mount, the agent before the site.
-  await using site = await Site.start(join(directory, "site"), signal);
+  await using site = await Site.start(join(directory, "site"), programs.osr, signal);
   await using loop = await attachLoop(imagePath, { access: "cached", signal });
   const mountPoint = await folder.folder(`mount-${kind.name}`);
   await using _ = await mountDevice(loop.path, mountPoint, signal);
@@ -46,7 +46,7 @@ async function underLoad(context: SuiteContext, kind: LoadKind): Promise<void> {
     enrolment,
     diskName: loop.name,
     signal,
-    main: { file: MAIN, words: [] },
+    program: programs.frequentPoints,
   });
   const points = await narrator.step(`${scale.freezePoints} points under ${kind.name}`, () =>
     agent.until(
