@@ -60,14 +60,15 @@ export async function runCommand(
 
 /**
  * Starts a program that the kernel ends when this process ends, however it does (prctl PDEATHSIG): a run that is
- * killed leaves no machine behind.
+ * killed leaves no machine behind. `ending`: TERM for a program that has children of its own to end.
  */
 export function spawnTied(
   file: string,
   args: readonly string[],
   options: SpawnOptions,
+  ending: "KILL" | "TERM" = "KILL",
 ): ChildProcess {
-  return spawn("setpriv", ["--pdeathsig", "KILL", "--", file, ...args], options);
+  return spawn("setpriv", ["--pdeathsig", ending, "--", file, ...args], options);
 }
 
 /** Resolves with the exit code (or the signal's name) of a child that may already have ended. */

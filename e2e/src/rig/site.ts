@@ -59,6 +59,7 @@ export class Site implements AsyncDisposable {
         ["--process-server-name", HOST_ADDRESS],
       ].flat(),
       { stdio: ["ignore", log.fd, log.fd], detached: true },
+      "TERM",
     );
     child.on("error", () => undefined);
     const site = new Site(directory, ports, child);
