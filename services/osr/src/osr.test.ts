@@ -108,8 +108,17 @@ test("a disk is protected by the commands of osr and comes back, byte for byte, 
 
   const machine = join(folder, "machine");
   const enrolled = await osr(
-    ...["mobility-service", "enrol", "m1", "--site", site, "--out", machine],
-    ...["--process-server", `127.0.0.1:${ports.server}`, "--point-interval", "15"],
+    "mobility-service",
+    "enrol",
+    "m1",
+    "--site",
+    site,
+    "--out",
+    machine,
+    "--process-server",
+    `127.0.0.1:${ports.server}`,
+    "--point-interval",
+    "15",
   );
   assert.equal(enrolled.code, 0, enrolled.err);
   const config = join(machine, "mobility-service.json");
@@ -185,8 +194,16 @@ test("a disk is protected by the commands of osr and comes back, byte for byte, 
     const out = join(folder, "earlier.raw");
     const slot = String(first[0]?.point);
     const earlier = await osr(
-      ...["repository", "materialise", "--site", site, "--point", slot],
-      ...["--disk", disk.name, "--out", out],
+      "repository",
+      "materialise",
+      "--site",
+      site,
+      "--point",
+      slot,
+      "--disk",
+      disk.name,
+      "--out",
+      out,
     );
     assert.equal(earlier.code, 0, earlier.err);
     const range = [8 * MIB, 11 * MIB] as const;
