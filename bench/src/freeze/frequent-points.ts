@@ -21,7 +21,7 @@ import { statusWriter } from "@osr/service-mobility-service/status-file";
  * no less than 15 s, and fifty points would take a quarter of an hour for each load.
  */
 const POINT_INTERVAL_SECONDS = 2;
-const TRACKER_INSTANCE = "osr-mobility-service";
+const TRACKER_INSTANCE = "osr-bench-points";
 const RING_BYTES_PER_CPU = 4 * MIB;
 const cell = new Int32Array(new SharedArrayBuffer(4));
 
