@@ -15,6 +15,11 @@ import { interruption } from "./interruption.ts";
 /** Runs one command line and gives the exit code. Never throws. */
 export async function runOsr(argv: readonly string[]): Promise<number> {
   const signal = interruption();
+  // Whoever reads the output may stop reading (`osr … | head`); that is no failure of ours.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") process.exit(EXIT_CODES.success);
+    throw error;
+  });
   try {
     return await runCommandLine(createProgram(actions(signal), version(), print), argv);
   } catch (error) {

@@ -21,15 +21,16 @@ export async function processServerRun(
 ): Promise<void> {
   const config = readConfiguration(options.config, processServerShape);
   const path = (name: string): string => pathFrom(options.config, name);
-  const { endpoint, container, tokenFile, authority, proxyUrl } = config.storageAccount;
-  using open = openStore({
-    endpoint,
-    container,
-    tokenFile: path(tokenFile),
-    ...(authority === undefined ? {} : { authority: path(authority) }),
-    ...(proxyUrl === undefined ? {} : { proxyUrl }),
-  });
+  const { authority, tokenFile } = config.storageAccount;
   const log = roleLog("process-server");
+  using open = openStore(
+    {
+      ...config.storageAccount,
+      tokenFile: path(tokenFile),
+      ...(authority === undefined ? {} : { authority: path(authority) }),
+    },
+    log,
+  );
   await using encoder = new WorkerEncoder(log);
   const server = new ProcessServer(
     {

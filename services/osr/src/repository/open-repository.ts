@@ -11,6 +11,7 @@ import { readDataKey } from "@osr/repository/wrapped-key";
 
 import { CONTAINER, readSite } from "../site/site.ts";
 import { readVaultKey } from "../site/vault-key-file.ts";
+import { roleLog } from "../role-log.ts";
 import { openStore } from "./open-store.ts";
 
 const ERRORS = defineErrors({
@@ -42,12 +43,11 @@ export async function openRepository(options: RepositoryOptions): Promise<Reposi
   if (tokenFile === undefined)
     throw new OsrError(ERRORS.REPOSITORY_OPTIONS_MISSING, "--token-file is missing");
   const { container = CONTAINER, authority } = given;
-  const open = openStore({
-    endpoint: storage,
-    container,
-    tokenFile,
-    ...(authority === undefined ? {} : { authority }),
-  });
+  const access = { endpoint: storage, container, tokenFile };
+  const open = openStore(
+    authority === undefined ? access : { ...access, authority },
+    roleLog("repository"),
+  );
   return {
     store: open.store,
     vaultId: vault,

@@ -1,5 +1,5 @@
 import { type Shape, integer, object, optional, text, uuidText } from "@osr/base/json-shape";
-import { MIB } from "@osr/base/units";
+import { KIB, MIB } from "@osr/base/units";
 import type { Uuid } from "@osr/base/uuid";
 
 const path: Shape<string> = text(4096);
@@ -36,6 +36,8 @@ export type StorageAccess = {
   readonly tokenFile: string;
   readonly authority?: string;
   readonly proxyUrl?: string;
+  /** So that replication leaves room on a shared line; absent: as fast as it goes. */
+  readonly uploadBytesPerSecond?: number;
 };
 
 const storageAccessShape = object<StorageAccess>({
@@ -44,6 +46,7 @@ const storageAccessShape = object<StorageAccess>({
   tokenFile: path,
   authority: optional(path),
   proxyUrl: optional(text(2048)),
+  uploadBytesPerSecond: optional(integer(64 * KIB)),
 });
 
 export type ProcessServerConfiguration = {
