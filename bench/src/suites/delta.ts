@@ -23,7 +23,6 @@ import type { Rival, RivalOptions } from "../rivals/rival.ts";
 import { INFORMATION, atMost, atMostRivals, below } from "../row.ts";
 import { Replication, type Transfer } from "../site/replication.ts";
 import { materialise } from "../site/restored.ts";
-import { median } from "../statistics.ts";
 import type { Suite, SuiteContext } from "../suite.ts";
 
 const SCATTERED_SEED = "7";
@@ -273,11 +272,11 @@ function reportGrowth(
       case: `clustered, ${sizes}`,
       metric,
       unit: "times",
-      ours: median(onLarge) / median(onSmall),
+      ours: Math.min(...onLarge) / Math.min(...onSmall),
       rivals: {},
       goal,
       runs: onLarge.map((each, index) => each / (onSmall[index] ?? NaN)),
-      note: "medians of the same three change sets on either disk",
+      note: "best of the same three change sets on either disk: what else the machine does only ever adds",
     });
   }
 }
