@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -16,7 +17,6 @@ import { PROJECT_DIRECTORY } from "../rig/settings.ts";
 import type { Site } from "../rig/site.ts";
 
 const OSR = join(PROJECT_DIRECTORY, "services", "osr", "src", "main.ts");
-const NETWORK = "test";
 const READY_TIMEOUT_MS = 6 * MINUTE_MS;
 const STOP_TIMEOUT_MS = MINUTE_MS;
 const ATTEMPT_MS = 5 * SECOND_MS;
@@ -39,11 +39,13 @@ export async function startTestFailover(options: {
   readonly signal: AbortSignal;
 }): Promise<TestFailover> {
   const { site, point, machineId, directory, narrator, signal } = options;
+  // Runs side by side on one host must not meet in one network.
+  const network = `t${randomBytes(3).toString("hex")}`;
   const child = spawnTied(
     process.execPath,
     [
       [OSR, "failover", "test", "--site", site.directory, "--run-directory", directory],
-      ["--point", String(point), "--machine", machineId, "--network", NETWORK, "--move"],
+      ["--point", String(point), "--machine", machineId, "--network", network, "--move"],
       ["--subnet", "10.0.2.0/24", "--gateway", "10.0.2.2"],
       ["--address", GUEST_ADDRESS, "--mac", GUEST_MAC],
     ].flat(),
@@ -64,8 +66,8 @@ export async function startTestFailover(options: {
   }
   return {
     pageCommand: (path) =>
-      `ip netns exec osr-${NETWORK} curl -s http://${GUEST_ADDRESS}:${HTTP_PORT}${path}`,
-    page: (path, timeoutMs) => pageInNetwork(path, timeoutMs, signal),
+      `ip netns exec osr-${network} curl -s http://${GUEST_ADDRESS}:${HTTP_PORT}${path}`,
+    page: (path, timeoutMs) => pageInNetwork({ network, path, timeoutMs, signal }),
     [Symbol.asyncDispose]: stop,
   };
 }
@@ -116,15 +118,17 @@ async function readyLine(
 }
 
 /** Asks from within the network; nothing goes out from the host's own. */
-async function pageInNetwork(
-  path: string,
-  timeoutMs: number,
-  signal: AbortSignal,
-): Promise<string> {
+async function pageInNetwork(request: {
+  readonly network: string;
+  readonly path: string;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+}): Promise<string> {
+  const { network, path, timeoutMs, signal } = request;
   const reply = await runCommand(
     "ip",
     [
-      ["netns", "exec", `osr-${NETWORK}`, process.execPath, NAMESPACE_PROBE_FILE],
+      ["netns", "exec", `osr-${network}`, process.execPath, NAMESPACE_PROBE_FILE],
       [GUEST_ADDRESS, String(HTTP_PORT), String(timeoutMs), String(MIB)],
     ].flat(),
     {

@@ -13,7 +13,7 @@ import { makeExt4 } from "./ext4.ts";
 import type { Narrator } from "./narrator.ts";
 import { strippedNode } from "./tools-disk.ts";
 
-const ROOT_DISK_BYTES = 1536 * MIB;
+const ROOT_DISK_BYTES = 1152 * MIB;
 const DATA_DISK_BYTES = 512 * MIB;
 const SECTOR_BYTES = 512;
 /** The first partition starts here; the boot loader lies before it. */
