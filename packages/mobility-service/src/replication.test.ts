@@ -284,6 +284,17 @@ test("writes go unnoticed at the worst moments, and no tag is false", async () =
   }
 });
 
+test("where the log cannot be read, all of the disk is copied again", async () => {
+  const world = await calmWorld();
+  world.server.isLogDamaged = true;
+  await world.restartAgent(() => world.machine.writeBlocks(0, 20));
+  world.server.dataBytes = 0;
+  await nextPoint(world);
+  assert.deepEqual(world.wrongTags, []);
+  assert.ok(world.server.dataBytes > 30 * 4096, `${world.server.dataBytes} bytes were sent`);
+  await stop(world);
+});
+
 test("a comparison goes on where it was when the process server comes back", async () => {
   const world = await calmWorld({ sectors: [40 * 2048] });
   world.machine.calm();

@@ -1,5 +1,5 @@
 import { OsrError } from "@osr/base/errors";
-import { SECOND_MS } from "@osr/base/units";
+import { MINUTE_MS, SECOND_MS } from "@osr/base/units";
 import type { Uuid } from "@osr/base/uuid";
 import type { ComparisonReply } from "@osr/contracts/agent-protocol";
 
@@ -22,6 +22,8 @@ const COMPARISONS_MAX = 2;
 const IDLE_MS_MAX = 10 * SECOND_MS;
 /** A request waits so long for what is spooled to be uploaded and for the log to be opened. */
 const OPENING_WAIT_MS = 20 * SECOND_MS;
+/** Nobody has asked for so long: its memory is given back. */
+const RELEASE_MS = MINUTE_MS;
 const NOT_READY_RETRY_MS = 2 * SECOND_MS;
 
 type Entry = {
@@ -30,6 +32,7 @@ type Entry = {
   readonly abort: AbortController;
   readonly opening: Promise<DiskComparison>;
   usedMs: number;
+  idle?: Disposable;
 };
 
 /**
@@ -56,7 +59,7 @@ export class DiskComparisons {
     const known = this.#entries.get(diskId);
     if (known !== undefined && !this.#isOf(known, session, grant.stream)) this.#release(diskId);
     const entry = this.#entries.get(diskId) ?? this.#start(session, grant);
-    entry.usedMs = this.#context.clock.monotonicMs();
+    this.#touch(diskId, entry);
     const waited = new AbortController();
     const late = scheduler
       .sleep(OPENING_WAIT_MS, AbortSignal.any([waited.signal, signal]))
@@ -87,13 +90,22 @@ export class DiskComparisons {
       this.#release(diskId);
       throw gone(diskId);
     }
-    entry.usedMs = this.#context.clock.monotonicMs();
+    this.#touch(diskId, entry);
     return comparison;
   }
 
   async stop(): Promise<void> {
     for (const diskId of this.#entries.keys()) this.#release(diskId);
     await Promise.all(this.#closing);
+  }
+
+  #touch(diskId: Uuid, entry: Entry): void {
+    const { clock, scheduler } = this.#context;
+    entry.usedMs = clock.monotonicMs();
+    entry.idle?.[Symbol.dispose]();
+    entry.idle = scheduler.after(RELEASE_MS, () => {
+      if (this.#entries.get(diskId) === entry) this.#release(diskId);
+    });
   }
 
   #isOf(entry: Entry, session: Session, stream: DiskStream, headSeq?: number): boolean {
@@ -139,6 +151,7 @@ export class DiskComparisons {
     const entry = this.#entries.get(diskId);
     if (entry === undefined) return;
     this.#entries.delete(diskId);
+    entry.idle?.[Symbol.dispose]();
     entry.abort.abort(gone(diskId));
     const closing = entry.opening
       .then((comparison) => comparison[Symbol.asyncDispose]())

@@ -86,6 +86,8 @@ export class SimulatedProcessServer implements ProcessServerClient {
   /** What the agent did against the protocol. */
   readonly violations: string[] = [];
   dataBytes = 0;
+  /** The log in the storage account is damaged. */
+  isLogDamaged = false;
   readonly #time: VirtualTime;
   readonly #random: SeededRandom;
   readonly #onTag: (tag: Tag, diskIndex: number, content: Buffer) => void;
@@ -215,6 +217,7 @@ export class SimulatedProcessServer implements ProcessServerClient {
       if (epoch !== this.#epoch) throw refusal("SESSION_REPLACED");
       const disk = this.#diskBy(diskId);
       if (disk.isFenced) throw refusal("LOG_FENCED");
+      if (this.isLogDamaged) throw refusal("COMPARISON_FAILED");
       if (disk.spooled.length > 0 && this.#random.chance(0.5))
         throw refusal("COMPARISON_NOT_READY", { retryAfterMs: 500 }, true);
       this.#uploadOf(disk, disk.spooled.length);
