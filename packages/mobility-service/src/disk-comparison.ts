@@ -150,7 +150,6 @@ export class DiskComparison {
         const blocks = await session.blockHashes(diskId, { headSeq, epoch, granule });
         this.#mark(granule, own, blocks);
       }
-      if (isVoid()) return "wait";
       this.#cursor += 1;
     }
     return this.#cursor < this.#granules ? "more" : "through";

@@ -59,7 +59,8 @@ function changesOf(dice: Dice): Change[] {
     return change.block < (ZEROS_ONLY + 1) * 256 && change.block + count > ZEROS_ONLY * 256;
   };
   const changes = Array.from({ length: 60 }, () => randomChange(dice, BLOCKS));
-  return changes.filter((change) => !touches(change));
+  const last = { type: "data", block: BLOCKS - 1, content: Buffer.alloc(BLOCK_BYTES, 7) } as const;
+  return [...changes.filter((change) => !touches(change)), last];
 }
 
 async function send(agent: TestAgent, changes: readonly Change[], interval: number): Promise<void> {

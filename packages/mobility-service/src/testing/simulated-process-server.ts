@@ -86,6 +86,10 @@ export class SimulatedProcessServer implements ProcessServerClient {
   /** What the agent did against the protocol. */
   readonly violations: string[] = [];
   dataBytes = 0;
+  /** Sessions that were granted. */
+  sessions = 0;
+  /** Called before hashes of blocks are answered. */
+  beforeBlockHashes: () => void = () => undefined;
   /** The log in the storage account is damaged. */
   isLogDamaged = false;
   readonly #time: VirtualTime;
@@ -172,6 +176,7 @@ export class SimulatedProcessServer implements ProcessServerClient {
       if (request.epoch <= Math.max(this.#epoch, this.#epochFloor))
         throw refusal("EPOCH_STALE", { newestEpoch: Math.max(this.#epoch, this.#epochFloor) });
       this.#epoch = request.epoch;
+      this.sessions += 1;
       this.#epochFloor = request.epoch;
       const disks = request.disks.map(({ identity, sizeBytes }) => {
         const disk = this.#diskOf(identity, sizeBytes);
@@ -245,6 +250,7 @@ export class SimulatedProcessServer implements ProcessServerClient {
   }
 
   async blockHashes(diskId: Uuid, at: GranuleOfComparison, signal: AbortSignal): Promise<Buffer> {
+    this.beforeBlockHashes();
     return await this.#exchange(signal, () =>
       this.#hasherOf(diskId, at).blocks(this.#granuleOf(diskId, at.granule)),
     );
