@@ -334,6 +334,22 @@ test("writes go unnoticed at the worst moments, and no tag is false", async () =
   }
 });
 
+test("a disk that has grown is compared, with the reason", async () => {
+  const world = await calmWorld(BIG);
+  world.machine.calm();
+  await nextPoint(world);
+  await world.restartAgent(() => {
+    world.machine.grow(1, 5 * 2048 + 3);
+    world.machine.writeBlocks(1, 40);
+  });
+  assert.ok(await world.until(() => codesOf(world).includes("DISK_RESIZED"), 5000));
+  await nextPoint(world);
+  assert.deepEqual(world.wrongTags, []);
+  assert.deepEqual(lastReasons(world), ["AGENT_RESTARTED", "DISK_RESIZED"]);
+  assert.equal(world.service.status().disks[1]?.lastResync?.differingBytes, 40 * 4096);
+  await stop(world);
+});
+
 test("where the log cannot be read, all of the disk is copied again", async () => {
   const world = await calmWorld();
   world.server.isLogDamaged = true;

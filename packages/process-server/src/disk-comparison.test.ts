@@ -139,6 +139,27 @@ test("what was only spooled is uploaded first, and all hashes are those of the m
   assert.deepEqual(await get(agent, routes.granuleHashes(diskId, last)), expected.at(-1));
 });
 
+test("a disk that has grown is compared at its new size: what the log does not have is zero", async () => {
+  await using testbed = await openTestbed();
+  const store = await openStore(testbed.storeFolder);
+  await using running = await runServer(testbed, { store });
+  using agent = await agentOf(testbed, running.port, machineId);
+  await agent.openSession([DISK]);
+  const changes = changesOf(new Dice(6));
+  await send(agent, [...changes, { type: "end" }], 1);
+  const sizeBytes = DISK.sizeBytes + 3 * GRANULE_BYTES + 512;
+  const { disks } = await agent.openSession([{ ...DISK, sizeBytes }]);
+  assert.deepEqual(disks[0]?.history, { sizeBytes: DISK.sizeBytes });
+  const { headSeq, blockCount, key } = await open(agent);
+  assert.equal(blockCount, BLOCKS + 3 * 256);
+  const hasher = new ComparisonHasher(Buffer.from(key, "hex"));
+  const content = Buffer.concat([contentOf(changes), Buffer.alloc(3 * GRANULE_BYTES)]);
+  const expected = Array.from({ length: 8 }, (_, granule) =>
+    hasher.granule(granuleOf(content, granule)),
+  );
+  assert.deepEqual(await hashesOf(agent, headSeq), Buffer.concat(expected));
+});
+
 test("a comparison ends where the log grows, the session is replaced or the server starts again", async () => {
   await using testbed = await openTestbed();
   const store = await openStore(testbed.storeFolder);

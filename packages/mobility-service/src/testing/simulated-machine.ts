@@ -53,7 +53,7 @@ type Write = { readonly disk: number; readonly sector: number; readonly count: n
  */
 export class SimulatedMachine implements ChangeTracker, KernelCounters, Freezer {
   faults: MachineFaults;
-  readonly disks: readonly SimulatedDisk[];
+  disks: readonly SimulatedDisk[];
   /** What every disk held at the moment that each cut proved. */
   readonly snapshots = new Map<Uuid, readonly Buffer[]>();
   frozen = false;
@@ -149,6 +149,13 @@ export class SimulatedMachine implements ChangeTracker, KernelCounters, Freezer 
 
   countedSectors(disk: number): SectorCounts {
     return { written: this.#counted[disk] ?? 0, discarded: 0 };
+  }
+
+  /** The disk becomes larger, while no agent runs. */
+  grow(disk: number, sectors: number): void {
+    const grown = this.#disk(disk, sectors, false);
+    this.disks[disk]?.content.copy(grown.content);
+    this.disks = this.disks.with(disk, grown);
   }
 
   /** Changes `blocks` blocks of a disk, spread evenly, as writers do. */

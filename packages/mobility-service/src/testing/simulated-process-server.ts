@@ -229,7 +229,7 @@ export class SimulatedProcessServer implements ProcessServerClient {
       const headSeq = disk.vaultedRecords;
       const key = createHash("sha256").update(`${diskId}/${headSeq}`).digest();
       disk.comparison = { epoch, headSeq, hasher: new ComparisonHasher(key) };
-      const blockCount = Math.ceil(disk.sizeBytes / BLOCK_BYTES);
+      const blockCount = disk.content.length / BLOCK_BYTES;
       return { headSeq, blockCount, key: key.toString("hex") };
     });
   }
@@ -367,8 +367,12 @@ export class SimulatedProcessServer implements ProcessServerClient {
 
   #diskOf(identity: string, sizeBytes: number): Disk {
     const known = this.#disks.get(identity);
-    if (known !== undefined) return known;
     const bytes = Math.ceil(sizeBytes / BLOCK_BYTES) * BLOCK_BYTES;
+    if (known !== undefined) {
+      known.content = resized(known.content, bytes);
+      known.vaultedContent = resized(known.vaultedContent, bytes);
+      return known;
+    }
     const disk: Disk = {
       diskId: uuidOfName("disk", identity),
       sizeBytes,
@@ -388,6 +392,13 @@ export class SimulatedProcessServer implements ProcessServerClient {
     this.#disks.set(identity, disk);
     return disk;
   }
+}
+
+function resized(content: Buffer, bytes: number): Buffer {
+  if (content.length === bytes) return content;
+  const grown = Buffer.alloc(bytes);
+  content.copy(grown);
+  return grown;
 }
 
 function ackOf(disk: Disk): AckedDisk {
