@@ -114,6 +114,7 @@ class MachineReplication implements MobilityService {
   readonly #opener: SessionOpener;
   readonly #cut: Cut;
   readonly #fileWrites = new Turn();
+  readonly #comparisons = new Turn();
   readonly #stopping = new AbortController();
   #running: Promise<void> | undefined;
   #session: ReplicationSession | undefined;
@@ -374,12 +375,10 @@ class MachineReplication implements MobilityService {
     const { replication } = disk;
     while (!isStopped(disk)) {
       try {
+        if (replication.stage === "resync") await this.#compare(disk, session);
         using _ = await disk.turn.take(session.signal);
-        if (replication.stage === "resync" && (await this.#compare(replication))) continue;
-        if (replication.stage === "resync") {
-          await this.#sleep(POLL_MS, session.signal);
-          continue;
-        }
+        // Distrusted just now.
+        if (replication.stage === "resync") continue;
         const isDue =
           replication.stage === "initial" || replication.dirtyBytes > BACKLOG_BYTES_GOAL;
         if (isDue || replication.unreadable !== undefined) await replication.copyRound();
@@ -393,17 +392,30 @@ class MachineReplication implements MobilityService {
     this.#sayStopped(disk);
   }
 
-  /** One step of a comparison; true where the next may follow at once. */
-  async #compare(replication: DiskReplication): Promise<boolean> {
+  /**
+   * Compares a disk to its end. One disk of the machine at a time, step by step, so that requests of comparisons never keep
+   * those of other disks from a connection, and a cut that waits for the disk learns soon that there can be none.
+   */
+  async #compare(disk: MachineDisk, session: ReplicationSession): Promise<void> {
     const { log } = this.#options;
+    const { replication, turn } = disk;
     const { name } = replication.disk;
-    const { resync } = replication;
-    if (resync?.comparedBytes === 0)
-      log.info("the disk is compared with its log", { name, reason: resync.reason });
-    const isGoingOn = await replication.resyncStep();
-    if (replication.stage !== "resync")
-      log.info("the disk was compared", { name, ...replication.lastResync });
-    return isGoingOn;
+    using _ = await this.#comparisons.take(session.signal);
+    log.info("the disk is compared with its log", { name, reason: replication.resync?.reason });
+    while (replication.stage === "resync") {
+      const isGoingOn = await this.#compareStep(replication, turn, session);
+      if (!isGoingOn) await this.#sleep(POLL_MS, session.signal);
+    }
+    log.info("the disk was compared", { name, ...replication.lastResync });
+  }
+
+  async #compareStep(
+    replication: DiskReplication,
+    turn: Turn,
+    { signal }: ReplicationSession,
+  ): Promise<boolean> {
+    using _ = await turn.take(signal);
+    return await replication.resyncStep();
   }
 
   #sayStopped(disk: MachineDisk): void {

@@ -87,8 +87,8 @@ function clientOf(configuration: Configuration): HttpsClient {
       certificatePem: readNamedFile("certificate", configuration.certificate),
       privateKeyPem: readNamedFile("privateKey", configuration.privateKey),
     },
-    // The batches, a heartbeat and the opening of a session.
-    socketsMax: REPLICATION_LIMITS.batchesHeldMax + 2,
+    // The batches, a heartbeat, the opening of a session and a comparison.
+    socketsMax: REPLICATION_LIMITS.batchesHeldMax + 3,
     timeoutMs: REQUEST_TIMEOUT_MS,
     scheduler: systemScheduler,
   });
