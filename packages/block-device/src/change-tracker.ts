@@ -22,4 +22,19 @@ export type ChangeSink = {
 export interface ChangeTracker extends Disposable {
   start(): void;
   drain(sink: ChangeSink): DrainResult;
+  /** Sectors of the requests of a disk that drains have brought since the start, for comparison with KernelCounters. */
+  tracedSectors(diskIndex: number): SectorCounts;
+}
+
+/** Sectors of 512 bytes. Swap counts, too. */
+export type SectorCounts = {
+  /** Writes and write-zeroes: the kernel counts both as sectors written. */
+  readonly written: number;
+  readonly discarded: number;
+};
+
+/** What the kernel itself counts, by which a tracker is checked. Reading is synchronous and takes microseconds. */
+export interface KernelCounters {
+  /** Sectors that requests of a disk have completed since some moment; undefined where the kernel does not count. */
+  countedSectors(diskIndex: number): SectorCounts | undefined;
 }

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import { type TestContext, test } from "node:test";
 
+import { must } from "@osr/base/assert";
 import { BLOCK_BYTES } from "@osr/base/block-range";
 import { messageOf } from "@osr/base/errors";
 import { KIB, MIB } from "@osr/base/units";
@@ -10,6 +11,7 @@ import { alignedBuffer } from "./aligned-buffer.ts";
 import { ChangeList, changeTrackerContract } from "./change-tracker.contract.ts";
 import type { ChangeSink } from "./change-tracker.ts";
 import { openDirectReader } from "./direct-reader.ts";
+import { sysfsCounters } from "./sysfs-counters.ts";
 import { type LoopDisk, LoopDisks, loopSkipReason, runTool } from "./testing/loop-disk.ts";
 import { mountedTracefs } from "./tracefs.ts";
 import { TracefsTracker, eventDeviceOf } from "./tracefs-tracker.ts";
@@ -120,7 +122,8 @@ test("tracks exactly the blocks of random writes, discards and zeroing", { skip 
   const random = randomNumbers(20_260_117);
   const expected = new DirtyBlocks();
   const seen = new DirtyBlocks();
-  const statBefore = sectorsOfStat(disk);
+  const counters = sysfsCounters([disk]);
+  const statBefore = must(counters.countedSectors(0), "counts");
   for (let round = 0; round < 300; round++) {
     const block = random(DISK_BYTES / BLOCK_BYTES - 64);
     const count = 1 + random(3);
@@ -133,7 +136,7 @@ test("tracks exactly the blocks of random writes, discards and zeroing", { skip 
   }
   assert.equal(tracker.drain(seen).lost, false);
   assert.deepEqual(seen.sorted(), expected.sorted());
-  const statAfter = sectorsOfStat(disk);
+  const statAfter = must(counters.countedSectors(0), "counts");
   const traced = tracker.tracedSectors(0);
   assert.equal(traced.written, statAfter.written - statBefore.written);
   assert.equal(traced.discarded, statAfter.discarded - statBefore.discarded);
@@ -268,9 +271,3 @@ test("more disks than a filter can name are tracked all the same", { skip }, (t)
   assert.deepEqual(tracker.drain(list), { changes: 1, lost: false });
   assert.deepEqual(list.changes, ["255:24+8"]);
 });
-
-function sectorsOfStat(disk: LoopDisk): { written: number; discarded: number } {
-  const text = fs.readFileSync(`/sys/class/block/${disk.name}/stat`, "utf8");
-  const fields = text.trim().split(/\s+/).map(Number);
-  return { written: fields[6] ?? 0, discarded: fields[13] ?? 0 };
-}

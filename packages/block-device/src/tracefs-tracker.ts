@@ -1,6 +1,6 @@
 import { assert, must } from "@osr/base/assert";
 
-import type { ChangeSink, ChangeTracker, DrainResult } from "./change-tracker.ts";
+import type { ChangeSink, ChangeTracker, DrainResult, SectorCounts } from "./change-tracker.ts";
 import { DISCARD, READ, type RequestKind, type RequestSink } from "./ring-page.ts";
 import { TraceInstance } from "./trace-instance.ts";
 
@@ -23,13 +23,6 @@ export type TracefsTrackerOptions = {
   readonly name: string;
   readonly ringBytesPerCpu: number;
   readonly disks: readonly TrackedDisk[];
-};
-
-/** Sectors of the requests seen since start, for comparison with `/sys/class/block/<disk>/stat`. Ignored ones count. */
-export type TracedSectors = {
-  /** Writes and write-zeroes: the kernel counts both as sectors written. */
-  readonly written: number;
-  readonly discarded: number;
 };
 
 /** Device number of a disk in trace events, as the kernel's dev_t. */
@@ -76,7 +69,7 @@ export class TracefsTracker implements ChangeTracker {
     this.#requests.setIgnoredRanges(diskIndex, ranges);
   }
 
-  tracedSectors(diskIndex: number): TracedSectors {
+  tracedSectors(diskIndex: number): SectorCounts {
     return this.#requests.tracedSectors(diskIndex);
   }
 
@@ -153,7 +146,7 @@ class RequestCounter implements RequestSink {
     this.#ignored[index] = ranges;
   }
 
-  tracedSectors(index: number): TracedSectors {
+  tracedSectors(index: number): SectorCounts {
     return { written: this.#written[index] ?? 0, discarded: this.#discarded[index] ?? 0 };
   }
 }

@@ -38,7 +38,23 @@ export const routes = {
   batches: (diskId: Uuid): string => `/v1/disks/${diskId}/batches`,
   /** POST HeartbeatRequest: HeartbeatReply. */
   heartbeat: "/v1/heartbeat",
+  /** POST ComparisonRequest: ComparisonReply. Fixes the head of the disk's log for a comparison. */
+  comparison: (diskId: Uuid): string => `/v1/disks/${diskId}/comparison`,
+  /** GET: 16 bytes for each granule from `granule` on; at least one and at most `count`. */
+  granuleHashes: (diskId: Uuid, at: GranulesOfComparison): string =>
+    `/v1/disks/${diskId}/comparison/${at.headSeq}/hashes?epoch=${at.epoch}&granule=${at.granule}&count=${at.count}`,
+  /** GET: 16 bytes for each of the 256 blocks of a granule. */
+  blockHashes: (diskId: Uuid, at: GranuleOfComparison): string =>
+    `/v1/disks/${diskId}/comparison/${at.headSeq}/blocks?epoch=${at.epoch}&granule=${at.granule}`,
 } as const;
+
+/** A granule of 1 MiB of the disk, in a comparison of this session. */
+export type GranuleOfComparison = {
+  readonly headSeq: number;
+  readonly epoch: number;
+  readonly granule: number;
+};
+export type GranulesOfComparison = GranuleOfComparison & { readonly count: number };
 
 /** The machine as it describes itself. */
 export type MachineDescription = {
@@ -116,6 +132,16 @@ export type GrantedDisk = AckedDisk & {
   readonly identity: string;
   /** First interval number that this session may use; higher than any that the log or the spool has seen. */
   readonly nextInterval: number;
+  /**
+   * Present where the log holds content already, from whatever run of an agent: one that does not know what has changed
+   * since compares the disk instead of copying all of it.
+   */
+  readonly history?: DiskHistory | undefined;
+};
+
+export type DiskHistory = {
+  /** Of the disk as it was enrolled. */
+  readonly sizeBytes: number;
 };
 
 export type SessionReply = {
@@ -129,7 +155,12 @@ export const sessionReplyShape: Shape<SessionReply> = object<SessionReply>({
   groupId: uuidText,
   newestSlot: integer(-1),
   disks: list(
-    object<GrantedDisk>({ ...ackedDiskFields, identity: text(512), nextInterval: integer(1) }),
+    object<GrantedDisk>({
+      ...ackedDiskFields,
+      identity: text(512),
+      nextInterval: integer(1),
+      history: optional(object<DiskHistory>({ sizeBytes: integer(512, DISK_BYTES_MAX) })),
+    }),
     DISKS_PER_MACHINE_MAX,
   ),
 });
@@ -200,6 +231,28 @@ export const heartbeatReplyShape: Shape<HeartbeatReply> = object<HeartbeatReply>
   ),
 });
 
+export type ComparisonRequest = { readonly epoch: number };
+
+export const comparisonRequestShape: Shape<ComparisonRequest> = object<ComparisonRequest>({
+  epoch: integer(1),
+});
+
+/** A disk at one head of its log, for comparing by hashes (disk-comparison.ts). */
+export type ComparisonReply = {
+  /** Number of the log's last segment; it names the comparison. */
+  readonly headSeq: number;
+  /** Blocks of 4 KiB of the disk; what the log does not have of them counts as zeros. */
+  readonly blockCount: number;
+  /** In hex. Derived for this head; says nothing about the data key. */
+  readonly key: string;
+};
+
+export const comparisonReplyShape: Shape<ComparisonReply> = object<ComparisonReply>({
+  headSeq: integer(1),
+  blockCount: integer(1),
+  key: text(64),
+});
+
 /** Error codes of the protocol; the HTTP status is in the table of docs/formats/agent-protocol.md. */
 export const AGENT_PROTOCOL_STATUS = {
   INPUT_INVALID: 400,
@@ -211,7 +264,10 @@ export const AGENT_PROTOCOL_STATUS = {
   EPOCH_STALE: 409,
   RECORDS_OUT_OF_ORDER: 409,
   LOG_FENCED: 409,
+  COMPARISON_GONE: 409,
+  COMPARISON_FAILED: 409,
   BODY_TOO_LARGE: 413,
   CACHE_FULL: 503,
+  COMPARISON_NOT_READY: 503,
   STOPPING: 503,
 } as const;

@@ -1,42 +1,67 @@
 import type { ChangeSink, ChangeTracker } from "@osr/block-device/change-tracker";
 
+import type { ResyncReason } from "./resync-reason.ts";
+import type { TrackingTrust } from "./tracking-trust.ts";
+
 /** Where changes of a disk go. */
 export interface ChangedDisk {
   changed(sector: number, sectorCount: number): void;
+  /** Changes of the disk may be unknown from here back. */
+  distrust(reason: ResyncReason): void;
 }
 
 /**
- * Takes changes from the tracker into the dirty sets. Once events were lost, it says so for ever: whoever drains next must
- * not take silence for stillness.
+ * Takes changes from the tracker into the dirty sets. Where changes may be missing, it says so to the disks concerned, before
+ * whoever drains goes on: silence must not be taken for stillness.
  */
 export class ChangeIntake {
   readonly #tracker: ChangeTracker;
+  readonly #disks: readonly ChangedDisk[];
+  readonly #trust: TrackingTrust | undefined;
   readonly #sink: ChangeSink;
-  #lost: { readonly cause?: unknown } | undefined;
+  #failure: unknown;
 
   /** `disks` in the order of the tracker's disk indexes. */
-  constructor(tracker: ChangeTracker, disks: readonly ChangedDisk[]) {
+  constructor(tracker: ChangeTracker, disks: readonly ChangedDisk[], trust?: TrackingTrust) {
     this.#tracker = tracker;
+    this.#disks = disks;
+    this.#trust = trust;
     this.#sink = {
       changed: (index, sector, count) => disks[index]?.changed(sector, count),
     };
   }
 
-  /** Present once changes may be unknown; its cause is an error where reading the events failed. */
-  get lost(): { readonly cause?: unknown } | undefined {
-    return this.#lost;
+  /** Why the last drain that was lost could not read the events, where it could not. */
+  get failure(): unknown {
+    return this.#failure;
+  }
+
+  /** True where the next drain should be a checked one. */
+  get isCheckDue(): boolean {
+    return this.#trust?.isDue ?? false;
   }
 
   /** Number of changes since the last drain, or "lost". Synchronous; writes and starts nothing. */
   drain(): number | "lost" {
-    if (this.#lost !== undefined) return "lost";
     try {
       const { changes, lost } = this.#tracker.drain(this.#sink);
       if (!lost) return changes;
-      this.#lost = {};
+      this.#failure = undefined;
     } catch (cause) {
-      this.#lost = { cause };
+      this.#failure = cause;
     }
+    this.#trust?.reset();
+    for (const disk of this.#disks) disk.distrust("TRACKING_LOST");
     return "lost";
+  }
+
+  /** Drains, and compares what was traced with what the kernel counted. "mismatch" may yet turn out to be none. */
+  checkedDrain(): number | "lost" | "mismatch" {
+    if (this.#trust === undefined) return this.drain();
+    this.#trust.before();
+    const changes = this.drain();
+    if (changes === "lost") return changes;
+    const agrees = this.#trust.after((index) => this.#disks[index]?.distrust("TRACKING_MISMATCH"));
+    return agrees ? changes : "mismatch";
   }
 }

@@ -10,6 +10,7 @@ import type { ChangeIntake } from "./change-intake.ts";
 import type { DiskReplication } from "./disk-replication.ts";
 import { type QuietInstant, readQuietInstant } from "./quiet-instant.ts";
 import { REMAINDER_BYTES_MAX, Remainder } from "./remainder.ts";
+import type { ResyncReason } from "./resync-reason.ts";
 
 /** A sync that takes longer says that a freeze would, too. */
 export const SYNC_MS_MAX = 50;
@@ -44,7 +45,7 @@ export type MissedReason =
   | "SESSION_LOST"
   | "NOT_CONVERGING"
   | "NOT_QUIET"
-  | "TRACKING_LOST"
+  | ResyncReason
   | "DISK_UNREADABLE"
   | "FREEZE_FAILED";
 
@@ -141,6 +142,8 @@ export class Cut {
     while (attempt.rounds < ROUNDS_MAX && clock.monotonicMs() < attempt.deadlineMs) {
       attempt.rounds += 1;
       if (changes.drain() === "lost") return { kind: "lost" };
+      const resync = resyncOf(disks);
+      if (resync !== undefined) return resync;
       await allDone(disks.map((disk) => disk.copyRound()));
       const unreadable = disks.find((disk) => disk.unreadable !== undefined)?.unreadable;
       if (unreadable !== undefined) return { kind: "failed", error: unreadable };
@@ -165,11 +168,13 @@ export class Cut {
     }
   }
 
-  async #freeze(attempt: Attempt, prepared: PreparedFreeze): Promise<QuietInstant> {
+  async #freeze(attempt: Attempt, prepared: PreparedFreeze): Promise<QuietInstant | Resync> {
     const { beforeThaw } = this.#ports;
     const { disks, names, signal } = attempt;
     using _ = await this.#ports.holdWrites();
     signal.throwIfAborted();
+    const resync = resyncOf(disks);
+    if (resync !== undefined) return resync;
     for (const disk of disks) disk.openInterval();
     return readQuietInstant({
       ...this.#ports,
@@ -189,6 +194,8 @@ export class Cut {
       disks: disks.map((disk) => disk.diskId).toSorted(),
     };
     await this.#sendRemainder(disks);
+    const resync = resyncOf(disks);
+    if (resync !== undefined) return missed(resync);
     await allDone(disks.map((disk) => disk.endInterval(tag)));
     const { frozenMs, heldMs } = instant;
     const { rounds, scriptError } = attempt;
@@ -217,7 +224,16 @@ type Attempt = {
   scriptError?: unknown;
 };
 
-type NotReady = { readonly kind: "notConverging" } | { readonly kind: "lost" } | Failed;
+type NotReady = { readonly kind: "notConverging" } | { readonly kind: "lost" } | Resync | Failed;
+
+/** Changes of a disk may be unknown: nothing of it can be proven before it was compared. */
+type Resync = { readonly kind: "resync"; readonly reason: ResyncReason };
+
+function resyncOf(disks: readonly DiskReplication[]): Resync | undefined {
+  for (const { resync } of disks)
+    if (resync !== undefined) return { kind: "resync", reason: resync.reason };
+  return undefined;
+}
 
 type Failed = { readonly kind: "failed"; readonly error: unknown };
 
@@ -227,6 +243,10 @@ function missed(instant: Exclude<QuietInstant | NotReady, { kind: "proven" }>): 
       return { kind: "missed", reason: "NOT_QUIET" };
     case "lost":
       return { kind: "missed", reason: "TRACKING_LOST" };
+    case "mismatch":
+      return { kind: "missed", reason: "TRACKING_MISMATCH" };
+    case "resync":
+      return { kind: "missed", reason: instant.reason };
     case "notConverging":
     case "noRoom":
       return { kind: "missed", reason: "NOT_CONVERGING" };

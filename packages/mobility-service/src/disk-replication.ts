@@ -5,16 +5,24 @@ import { OsrError, hasCode } from "@osr/base/errors";
 import { MIB, SECOND_MS } from "@osr/base/units";
 import type { Uuid } from "@osr/base/uuid";
 import type { DirectReader, ProtectableDisk } from "@osr/block-device/protected-disk";
-import type { AckedDisk, BatchReply, GrantedDisk } from "@osr/contracts/agent-protocol";
+import type {
+  AckedDisk,
+  BatchReply,
+  DiskHistory,
+  GrantedDisk,
+} from "@osr/contracts/agent-protocol";
 import type { Tag } from "@osr/contracts/tag";
 
 import { allDone } from "./all-done.ts";
 import { type BatchBuffers, type BatchMemory, READ_BLOCKS } from "./batch-memory.ts";
 import { BatchWriter, type StreamPosition, type WrittenBatch } from "./batch-writer.ts";
 import type { DirtyMemory } from "./dirty-memory.ts";
+import { type ComparisonSession, DiskComparison } from "./disk-comparison.ts";
 import { DiskDirtyState } from "./disk-dirty-state.ts";
 import { MOBILITY_ERRORS } from "./mobility-errors.ts";
+import type { Pace } from "./pace.ts";
 import type { Remainder } from "./remainder.ts";
+import type { ResyncProgress, ResyncReason } from "./resync-reason.ts";
 import { SendWindow } from "./send-window.ts";
 import { maskSwap } from "./swap-mask.ts";
 
@@ -44,10 +52,13 @@ export type DiskReplicationOptions = {
   /** See ReplicationLimits. */
   readonly intervalBytesMax: number;
   readonly clock: Clock;
+  readonly pace: Pace;
+  /** Why this agent knows nothing of a disk whose log holds content. */
+  readonly startReason: ResyncReason;
 };
 
 type Stream = {
-  readonly sender: BatchSender;
+  readonly sender: BatchSender & ComparisonSession;
   readonly diskId: Uuid;
   readonly window: SendWindow;
   readonly position: StreamPosition;
@@ -57,9 +68,16 @@ type Stream = {
 };
 
 /**
- * Replicates one disk. At the start all of it is dirty, so that initial replication is the first round of the one path:
- * take dirty runs for the interval, read them, write them as records, send. Its methods but `changed` and `acked` are
- * called one at a time (see Turn).
+ * - initial: all that was not copied yet is dirty;
+ * - resync: what is dirty is not known, the disk is being compared with its log, and nothing of it is sent;
+ * - delta: what differs from the log is dirty.
+ */
+export type ReplicationStage = "initial" | "resync" | "delta";
+
+/**
+ * Replicates one disk. A disk whose log is empty is all dirty, so that initial replication is the first round of the one
+ * path: take dirty runs for the interval, read them, write them as records, send. Its methods but `changed`, `distrust` and
+ * `acked` are called one at a time (see Turn).
  */
 export class DiskReplication {
   readonly disk: ProtectableDisk;
@@ -74,6 +92,12 @@ export class DiskReplication {
   #endedInterval = 0;
   #stream: Stream | undefined;
   #stage: "initial" | "delta" = "initial";
+  /** False until the first session says whether the log holds content. */
+  #isKnown = false;
+  readonly #comparison: DiskComparison;
+  /** Present while the disk is compared; what was compared before `isVoid` does not count. */
+  #resync: { readonly reason: ResyncReason; isVoid: boolean } | undefined;
+  #lastResync: ResyncProgress | undefined;
   #unreadable: OsrError | undefined;
   #fenced: OsrError | undefined;
   #readBytes = 0;
@@ -84,11 +108,21 @@ export class DiskReplication {
     this.disk = options.disk;
     this.state = new DiskDirtyState(blocksOf(options.disk.sizeBytes), options.dirtyMemory);
     this.state.live.addAll();
+    this.#comparison = new DiskComparison({ ...options, live: this.state.live });
   }
 
-  /** "delta" once all of the disk was copied. */
-  get stage(): "initial" | "delta" {
-    return this.#stage;
+  get stage(): ReplicationStage {
+    return this.#resync === undefined ? this.#stage : "resync";
+  }
+
+  /** Of the comparison that is under way. */
+  get resync(): ResyncProgress | undefined {
+    return this.#resync === undefined ? undefined : this.#progressOf(this.#resync.reason);
+  }
+
+  /** Of the last comparison that came to its end. */
+  get lastResync(): ResyncProgress | undefined {
+    return this.#lastResync;
   }
 
   /** Why part of the disk cannot be read at the moment. */
@@ -126,10 +160,67 @@ export class DiskReplication {
   }
 
   /**
+   * Changes may be unknown: the disk is compared before anything more of it is sent. Synchronous, and safe at any time: who
+   * copies meanwhile finishes its round, and no tag is put.
+   */
+  distrust(reason: ResyncReason): void {
+    this.#resync = { reason, isVoid: true };
+  }
+
+  /**
+   * Compares a part of the disk with its log, while it is in resync; true where the next part may follow at once. Rejects as
+   * BatchSender.send does.
+   */
+  async resyncStep(): Promise<boolean> {
+    const stream = this.#granted();
+    const resync = must(this.#resync, "the disk is in resync");
+    if (resync.isVoid) {
+      if (stream.open !== undefined) await this.endInterval();
+      // All that is dirty or unproven is found again by its content, since nothing has been compared yet.
+      this.state.returnAll();
+      this.state.live.clear();
+      this.#comparison.restart();
+      // Whoever distrusted the disk since then did so before anything is read.
+      must(this.#resync, "resync").isVoid = false;
+    }
+    try {
+      const isVoid = (): boolean => this.#resync?.isVoid !== false;
+      const step = await this.#comparison.step(stream.sender, stream.diskId, isVoid);
+      if (isVoid()) return false;
+      if (step === "through" || step === "failed") this.#endResync(step);
+      return step !== "wait";
+    } catch (error) {
+      if (hasCode(error, MOBILITY_ERRORS.LOG_FENCED)) this.#fenced = error;
+      throw error;
+    }
+  }
+
+  #endResync(how: "through" | "failed"): void {
+    const { reason } = must(this.#resync, "resync");
+    if (how === "failed") this.state.live.addAll();
+    this.#stage = how === "failed" ? "initial" : "delta";
+    this.#lastResync = this.#progressOf(reason);
+    this.#resync = undefined;
+  }
+
+  #progressOf(reason: ResyncReason): ResyncProgress {
+    const { comparedBytes, differingBytes } = this.#comparison;
+    // Until the comparison begins anew, that of the last one stands.
+    const isVoid = this.#resync?.isVoid === true;
+    return {
+      reason,
+      comparedBytes: isVoid ? 0 : comparedBytes,
+      differingBytes: isVoid ? 0 : differingBytes,
+    };
+  }
+
+  /**
    * Continues in a new session: all that is not vaulted is sent again. Interval numbers of the last session say nothing
    * beyond this moment, since another process server may not know of them.
    */
-  attach(sender: BatchSender, granted: GrantedDisk): void {
+  attach(sender: BatchSender & ComparisonSession, granted: GrantedDisk): void {
+    if (!this.#isKnown) this.#begin(granted.history);
+
     this.state.vaulted(Math.min(granted.vaultedInterval, this.#endedInterval));
     this.state.returnAll();
     this.#endedInterval = 0;
@@ -260,6 +351,14 @@ export class DiskReplication {
       else this.#start(stream, writer.finish(), buffers);
     }
     await stream.window.settled();
+  }
+
+  #begin(history: DiskHistory | undefined): void {
+    this.#isKnown = true;
+    this.#resync = undefined;
+    if (history === undefined) return;
+    const isResized = history.sizeBytes !== this.disk.sizeBytes;
+    this.distrust(isResized ? "DISK_RESIZED" : this.#options.startReason);
   }
 
   async #fill(stream: Stream, buffers: BatchBuffers): Promise<WrittenBatch | undefined> {

@@ -21,27 +21,35 @@ export type MachineDisk = {
 };
 
 /** What keeps a disk from being part of a recovery point, or undefined. */
-export function troubleOf(disk: MachineDisk, isLost: boolean): HealthError | undefined {
+export function troubleOf(disk: MachineDisk): HealthError | undefined {
   const { replication, untrusted } = disk;
   const { name } = replication.disk;
   if (replication.fenced !== undefined) return healthOf(replication.fenced, name);
-  if (isLost)
-    return health(MOBILITY_ERRORS.TRACKING_LOST, `${name}: the kernel dropped events of changes`);
   if (untrusted !== undefined)
     return health(MOBILITY_ERRORS.TRACKING_UNTRUSTED, `${name}: ${untrusted}`);
   if (replication.unreadable !== undefined) return healthOf(replication.unreadable, name);
   return undefined;
 }
 
+/** What a disk that is being compared tells of it, or undefined. No points are made meanwhile. */
+export function resyncOf({ replication }: MachineDisk): HealthError | undefined {
+  const { resync } = replication;
+  if (resync === undefined) return undefined;
+  const { name, sizeBytes } = replication.disk;
+  const share = ((resync.comparedBytes / sizeBytes) * 100).toFixed(1);
+  const message = `${name}: ${share} % compared with what the storage account holds`;
+  return health(MOBILITY_ERRORS[resync.reason], message);
+}
+
 /** True where copying the disk makes no sense any more. */
-export function isStopped(disk: MachineDisk, isLost: boolean): boolean {
-  return disk.replication.fenced !== undefined || disk.untrusted !== undefined || isLost;
+export function isStopped(disk: MachineDisk): boolean {
+  return disk.replication.fenced !== undefined || disk.untrusted !== undefined;
 }
 
 export function statusOf(disk: MachineDisk, nowMs: number): DiskStatus {
   const { replication } = disk;
   const { identity, name, sizeBytes } = replication.disk;
-  const { stage, readBytes, sentBytes } = replication;
+  const { stage, readBytes, sentBytes, resync, lastResync } = replication;
   const dirtyBytes = Math.min(replication.dirtyBytes, sizeBytes);
   const rateBytesPerSecond = Math.round(disk.rate.bytesPerSecond(readBytes, nowMs));
   const isMoving = stage === "initial" && rateBytesPerSecond > 0;
@@ -54,10 +62,17 @@ export function statusOf(disk: MachineDisk, nowMs: number): DiskStatus {
     openIntervals: replication.state.openIntervals,
     sentBytes,
     readBytes,
-    progress: stage === "initial" ? 1 - dirtyBytes / sizeBytes : 1,
+    progress: progressOf(replication, dirtyBytes),
     rateBytesPerSecond,
+    ...(resync === undefined ? {} : { resync }),
+    ...(lastResync === undefined ? {} : { lastResync }),
     ...(isMoving ? { secondsLeft: Math.ceil(dirtyBytes / rateBytesPerSecond) } : {}),
   };
+}
+
+function progressOf({ stage, resync, disk }: DiskReplication, dirtyBytes: number): number {
+  if (resync !== undefined) return resync.comparedBytes / disk.sizeBytes;
+  return stage === "initial" ? 1 - dirtyBytes / disk.sizeBytes : 1;
 }
 
 export function health(info: ErrorInfo, message: string): HealthError {

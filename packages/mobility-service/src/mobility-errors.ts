@@ -11,8 +11,32 @@ export const MOBILITY_ERRORS = defineErrors({
     hint: "Another owner has this disk's log, as after a failover. This machine must not replicate it any more: power it off, or reprotect it.",
   },
   TRACKING_LOST: {
+    retryable: true,
+    hint: "The kernel dropped trace events, so changes may be unknown. The disks are compared with what the storage account holds, then points go on by themselves.",
+  },
+  TRACKING_MISMATCH: {
+    retryable: true,
+    hint: "The kernel counted other writes than were traced. The disk is compared with what the storage account holds, then points go on by themselves. If it happens again and again, look for programs that write past the block layer.",
+  },
+  AGENT_RESTARTED: {
+    retryable: true,
+    hint: "What changed while the mobility service did not run is found by comparing the disk; points go on by themselves.",
+  },
+  MACHINE_REBOOTED: {
+    retryable: true,
+    hint: "What changed since the machine went down is found by comparing the disk; points go on by themselves.",
+  },
+  DISK_RESIZED: {
+    retryable: true,
+    hint: "The disk is not as large as when it was enrolled. It is compared with what the storage account holds; points go on by themselves.",
+  },
+  COMPARISON_GONE: {
+    retryable: true,
+    hint: "The mobility service begins the comparison of the disk again by itself.",
+  },
+  COMPARISON_FAILED: {
     retryable: false,
-    hint: "The kernel dropped trace events, so changes may be unknown. Restart the mobility service: it compares and copies the disks anew.",
+    hint: "The log of the disk cannot be read; all of the disk is copied anew. Check the storage account (osr repository verify).",
   },
   TRACKING_UNTRUSTED: {
     retryable: false,

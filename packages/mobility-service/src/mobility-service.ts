@@ -7,7 +7,7 @@ import type { Scheduler } from "@osr/base/scheduler";
 import type { Service } from "@osr/base/service";
 import { GIB, MIB, SECOND_MS } from "@osr/base/units";
 import { type Uuid, randomUuid } from "@osr/base/uuid";
-import type { ChangeTracker } from "@osr/block-device/change-tracker";
+import type { ChangeTracker, KernelCounters } from "@osr/block-device/change-tracker";
 import type { Freezer } from "@osr/block-device/freezer";
 import type { DirectReader, ProtectableDisk } from "@osr/block-device/protected-disk";
 import type {
@@ -24,14 +24,23 @@ import { CopyRate } from "./copy-rate.ts";
 import { Cut, type CutOutcome, type PointScripts } from "./cut.ts";
 import { DirtyMemory } from "./dirty-memory.ts";
 import { DiskReplication } from "./disk-replication.ts";
-import { type MachineDisk, health, isStopped, statusOf, troubleOf } from "./machine-disk.ts";
+import {
+  type MachineDisk,
+  health,
+  isStopped,
+  resyncOf,
+  statusOf,
+  troubleOf,
+} from "./machine-disk.ts";
 import { MOBILITY_ERRORS } from "./mobility-errors.ts";
 import type { MobilityStatus } from "./mobility-status.ts";
+import { Pace } from "./pace.ts";
 import { PointScheduler } from "./point-scheduler.ts";
 import type { ProcessServerClient } from "./process-server-client.ts";
 import type { ReplicationSession } from "./replication-session.ts";
 import type { ReplicationLimits } from "./replication-limits.ts";
 import { SessionOpener } from "./session-opener.ts";
+import { TrackingTrust } from "./tracking-trust.ts";
 import { Turn } from "./turn.ts";
 
 /** The kernel's ring of events must not fill between two drains. */
@@ -42,6 +51,8 @@ const POLL_MS = 200;
 const BACKLOG_BYTES_GOAL = 64 * MIB;
 /** Above this no point is tried: copying goes first. */
 const BACKLOG_BYTES_MAX = GIB;
+/** Disks are compared beside the machine's own work: reading and hashing take no more than this, over all disks. */
+const COMPARED_BYTES_PER_SECOND_MAX = 200 * MIB;
 const UNREADABLE_RETRY_MS = 30 * SECOND_MS;
 /** A session that lasted so long is opened again at once. */
 const STEADY_SESSION_MS = 10 * SECOND_MS;
@@ -62,6 +73,10 @@ export type MobilityServiceOptions = {
     readonly untrusted?: string | undefined;
   }[];
   readonly tracker: ChangeTracker;
+  /** By which the tracker is checked. */
+  readonly counters: KernelCounters;
+  /** Why this run does not know what changed before it. */
+  readonly startReason: "AGENT_RESTARTED" | "MACHINE_REBOOTED";
   readonly freezer: Freezer;
   readonly client: ProcessServerClient;
   readonly pointIntervalSeconds: number;
@@ -99,6 +114,7 @@ class MachineReplication implements MobilityService {
   readonly #opener: SessionOpener;
   readonly #cut: Cut;
   readonly #fileWrites = new Turn();
+  readonly #comparisons = new Turn();
   readonly #stopping = new AbortController();
   #running: Promise<void> | undefined;
   #session: ReplicationSession | undefined;
@@ -107,13 +123,14 @@ class MachineReplication implements MobilityService {
   #pointsMade = 0;
   #lastCut: (CutOutcome & { readonly kind: "made" }) | undefined;
   #lastMissed: HealthError | undefined;
-  #saidLost = false;
   #statusFailed = false;
 
   constructor(options: MobilityServiceOptions) {
     this.#options = options;
     const { clock, pointIntervalSeconds, machine, agentVersion, limits } = options;
     const { intervalBytesMax } = limits;
+    const { startReason } = options;
+    const pace = new Pace(COMPARED_BYTES_PER_SECOND_MAX, options);
     const dirtyMemory = new DirtyMemory(limits.dirtyMemoryBytesMax);
     const batchMemory = new BatchMemory(limits);
     this.#disks = options.disks.map(({ disk, reader, untrusted }) => ({
@@ -124,12 +141,15 @@ class MachineReplication implements MobilityService {
         batchMemory,
         intervalBytesMax,
         clock,
+        pace,
+        startReason,
       }),
       turn: new Turn(),
       rate: new CopyRate(clock.monotonicMs()),
       untrusted,
     }));
-    this.#changes = new ChangeIntake(options.tracker, this.#replications());
+    const trust = new TrackingTrust(options, this.#disks.length);
+    this.#changes = new ChangeIntake(options.tracker, this.#replications(), trust);
     this.#points = new PointScheduler({ intervalSeconds: pointIntervalSeconds });
     const disks = options.disks.map(({ disk: { identity, name, sizeBytes, isBoot } }) => ({
       identity,
@@ -208,11 +228,12 @@ class MachineReplication implements MobilityService {
     if (this.#isStopped) return "stopped";
     if (this.#trouble() !== undefined) return "critical";
     if (this.#session === undefined) return "connecting";
+    if (this.#disks.some(({ replication }) => replication.stage === "resync")) return "resync";
     return this.#points.isStarted ? "protected" : "initial";
   }
 
   #health(): HealthError[] {
-    const list = this.#disks.flatMap((disk) => troubleOf(disk, this.#isLost()) ?? []);
+    const list = this.#disks.flatMap((disk) => troubleOf(disk) ?? resyncOf(disk) ?? []);
     const failure = this.#session === undefined ? this.#opener.failure : this.#session.unreachable;
     if (failure !== undefined)
       list.push(
@@ -229,13 +250,9 @@ class MachineReplication implements MobilityService {
     return list;
   }
 
-  #isLost(): boolean {
-    return this.#changes.lost !== undefined;
-  }
-
   #trouble(): HealthError | undefined {
     for (const disk of this.#disks) {
-      const trouble = troubleOf(disk, this.#isLost());
+      const trouble = troubleOf(disk);
       if (trouble !== undefined) return trouble;
     }
     return undefined;
@@ -246,17 +263,17 @@ class MachineReplication implements MobilityService {
   }
 
   async #drainLoop(): Promise<void> {
-    for (;;) {
-      this.#changes.drain();
-      if (this.#changes.lost !== undefined && !this.#saidLost) {
-        this.#saidLost = true;
-        const { hint } = MOBILITY_ERRORS.TRACKING_LOST;
-        this.#options.log.error("events of changes were lost; recovery points stop", {
-          code: MOBILITY_ERRORS.TRACKING_LOST.code,
-          hint,
-          error: this.#changes.lost.cause,
-        });
+    for (let wasLost = false; ;) {
+      const changes = this.#changes.isCheckDue
+        ? this.#changes.checkedDrain()
+        : this.#changes.drain();
+      const isLost = changes === "lost";
+      if (isLost && !wasLost) {
+        const { code, hint } = MOBILITY_ERRORS.TRACKING_LOST;
+        const error = this.#changes.failure;
+        this.#options.log.error("events of changes were lost", { code, hint, error });
       }
+      wasLost = isLost;
       await this.#sleep(DRAIN_MS, this.#stopping.signal);
     }
   }
@@ -353,12 +370,15 @@ class MachineReplication implements MobilityService {
     this.#points.seenSlot(reply.newestPoint.slot);
   }
 
-  /** Copies a disk whenever enough of it is dirty. */
+  /** Compares a disk where that is needed, and copies it whenever enough of it is dirty. */
   async #copyLoop(disk: MachineDisk, session: ReplicationSession): Promise<void> {
     const { replication } = disk;
-    while (!isStopped(disk, this.#isLost())) {
+    while (!isStopped(disk)) {
       try {
+        if (replication.stage === "resync") await this.#compare(disk, session);
         using _ = await disk.turn.take(session.signal);
+        // Distrusted just now.
+        if (replication.stage === "resync") continue;
         const isDue =
           replication.stage === "initial" || replication.dirtyBytes > BACKLOG_BYTES_GOAL;
         if (isDue || replication.unreadable !== undefined) await replication.copyRound();
@@ -372,8 +392,34 @@ class MachineReplication implements MobilityService {
     this.#sayStopped(disk);
   }
 
+  /**
+   * Compares a disk to its end. One disk of the machine at a time, step by step, so that requests of comparisons never keep
+   * those of other disks from a connection, and a cut that waits for the disk learns soon that there can be none.
+   */
+  async #compare(disk: MachineDisk, session: ReplicationSession): Promise<void> {
+    const { log } = this.#options;
+    const { replication, turn } = disk;
+    const { name } = replication.disk;
+    using _ = await this.#comparisons.take(session.signal);
+    log.info("the disk is compared with its log", { name, reason: replication.resync?.reason });
+    while (replication.stage === "resync") {
+      const isGoingOn = await this.#compareStep(replication, turn, session);
+      if (!isGoingOn) await this.#sleep(POLL_MS, session.signal);
+    }
+    log.info("the disk was compared", { name, ...replication.lastResync });
+  }
+
+  async #compareStep(
+    replication: DiskReplication,
+    turn: Turn,
+    { signal }: ReplicationSession,
+  ): Promise<boolean> {
+    using _ = await turn.take(signal);
+    return await replication.resyncStep();
+  }
+
   #sayStopped(disk: MachineDisk): void {
-    const trouble = troubleOf(disk, this.#isLost());
+    const trouble = troubleOf(disk);
     this.#options.log.error("the disk is not replicated any more", { ...trouble });
   }
 
@@ -409,6 +455,10 @@ class MachineReplication implements MobilityService {
   #obstacle(): { readonly code: string; readonly message: string } | undefined {
     const trouble = this.#trouble();
     if (trouble !== undefined) return trouble;
+    for (const disk of this.#disks) {
+      const resync = resyncOf(disk);
+      if (resync !== undefined) return resync;
+    }
     const late = this.#disks.find(({ replication }) => replication.dirtyBytes > BACKLOG_BYTES_MAX);
     if (late === undefined) return undefined;
     return { code: "CATCHING_UP", message: `${late.replication.disk.name} is still being copied` };

@@ -1,12 +1,16 @@
 import type { HealthError, PointSummary } from "@osr/contracts/agent-protocol";
 
+import type { ReplicationStage } from "./disk-replication.ts";
+import type { ResyncProgress } from "./resync-reason.ts";
+
 /** What the agent says of itself, every second, in its status file. */
 export type MobilityStatus = {
   /**
-   * connecting: there is no session with the process server; initial: disks are copied for the first time; protected:
-   * recovery points are made; critical: they are not, `health` says why; stopped.
+   * connecting: there is no session with the process server; initial: disks are copied for the first time; resync: a disk
+   * is compared with what the storage account holds, `health` says why, no points are made meanwhile; protected: recovery
+   * points are made; critical: they are not, `health` says why; stopped.
    */
-  readonly state: "connecting" | "initial" | "protected" | "critical" | "stopped";
+  readonly state: "connecting" | "initial" | "resync" | "protected" | "critical" | "stopped";
   readonly unixMs: number;
   readonly disks: readonly DiskStatus[];
   /** Newest recovery point that the storage account holds. */
@@ -32,13 +36,16 @@ export type DiskStatus = {
   readonly identity: string;
   readonly name: string;
   readonly sizeBytes: number;
-  readonly stage: "initial" | "delta";
+  readonly stage: ReplicationStage;
+  /** Of the comparison that is under way, and of the last one that came to its end. */
+  readonly resync?: ResyncProgress;
+  readonly lastResync?: ResyncProgress;
   readonly dirtyBytes: number;
   /** Intervals that are sent but not yet vaulted. */
   readonly openIntervals: number;
   readonly sentBytes: number;
   readonly readBytes: number;
-  /** Of initial replication, from 0 to 1. */
+  /** Of initial replication or of the comparison, from 0 to 1. */
   readonly progress: number;
   /** How fast dirty data grows less, or 0. */
   readonly rateBytesPerSecond: number;

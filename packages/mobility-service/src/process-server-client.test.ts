@@ -62,6 +62,7 @@ async function link(
       seen.push({ path: `${request.method} ${request.url}`, body, length });
       const reply = answer();
       if (reply instanceof Error) sendError(response, reply, AGENT_PROTOCOL_STATUS, silentLog);
+      else if (Buffer.isBuffer(reply)) response.end(reply);
       else sendJson(response, 200, reply);
     },
   });
@@ -100,6 +101,27 @@ test("the three requests go where the protocol says, with what it says", async (
   );
   assert.deepEqual(JSON.parse(seen[0]?.body.toString() ?? ""), SESSION);
   assert.ok(seen[1]?.body.equals(body) === true && seen[1].length === "3000000");
+});
+
+test("the requests of a comparison, and hashes of any wrong length", async (t) => {
+  const comparison = { headSeq: 12, blockCount: 300, key: "ab" };
+  const replies = [comparison, ...[32, 4096, 0, 48, 33, 4080].map((bytes) => Buffer.alloc(bytes))];
+  const { client, seen } = await link(t, () => replies.shift());
+  assert.deepEqual(await client.openComparison(DISK, { epoch: 7 }, never), comparison);
+  const at = { headSeq: 12, epoch: 7, granule: 3 };
+  const hashes = (): Promise<Buffer> => client.granuleHashes(DISK, { ...at, count: 2 }, never);
+  assert.equal((await hashes()).length, 32);
+  assert.equal((await client.blockHashes(DISK, at, never)).length, 4096);
+  for (const _ of [0, 48, 33]) await assert.rejects(hashes(), { code: "REPLY_INVALID" });
+  await assert.rejects(client.blockHashes(DISK, at, never), { code: "REPLY_INVALID" });
+  assert.deepEqual(
+    seen.slice(0, 3).map(({ path }) => path),
+    [
+      `POST /v1/disks/${DISK}/comparison`,
+      `GET /v1/disks/${DISK}/comparison/12/hashes?epoch=7&granule=3&count=2`,
+      `GET /v1/disks/${DISK}/comparison/12/blocks?epoch=7&granule=3`,
+    ],
+  );
 });
 
 test("refusals arrive with their code, details and the time to wait", async (t) => {

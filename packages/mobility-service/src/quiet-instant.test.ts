@@ -45,6 +45,7 @@ class Bench {
         if (changes instanceof Error) throw changes;
         return changes === "lost" ? { changes: 0, lost: true } : { changes, lost: false };
       },
+      tracedSectors: () => ({ written: 0, discarded: 0 }),
       [Symbol.dispose]: () => undefined,
     };
     const disk = {
@@ -145,18 +146,22 @@ for (const [name, prepare, kind] of [
     assert.equal(bench.steps.at(-1), "thaw");
   });
 
-test("lost events stay lost: a later silence is no stillness", () => {
+test("lost events make all disks distrusted, before whoever drains goes on", () => {
   const drains = [{ changes: 0, lost: true }];
+  const reasons: string[] = [];
+  const disk = { changed: () => undefined, distrust: (reason: string) => reasons.push(reason) };
   const intake = new ChangeIntake(
     {
       start: () => undefined,
       drain: () => drains.shift() ?? { changes: 0, lost: false },
+      tracedSectors: () => ({ written: 0, discarded: 0 }),
       [Symbol.dispose]: () => undefined,
     },
-    [],
+    [disk, disk],
   );
   assert.equal(intake.drain(), "lost");
-  assert.equal(intake.drain(), "lost");
+  assert.deepEqual(reasons, ["TRACKING_LOST", "TRACKING_LOST"]);
+  assert.equal(intake.drain(), 0);
 });
 
 test("the remainder takes runs of several disks until it is full", () => {

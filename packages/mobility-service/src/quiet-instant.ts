@@ -46,6 +46,8 @@ export type QuietInstant =
   | { readonly kind: "noRoom" }
   /** The tracker lost events. */
   | { readonly kind: "lost" }
+  /** The kernel counted other writes than were traced. */
+  | { readonly kind: "mismatch" }
   /** Freezing, reading or thawing failed, or the guard thawed first. */
   | { readonly kind: "failed"; readonly error: unknown };
 
@@ -90,17 +92,21 @@ function freezeAndProve(ports: QuietInstantPorts): QuietInstant {
 function prove(
   ports: QuietInstantPorts,
   deadlineMs: number,
-): "proven" | "busy" | "noRoom" | "lost" {
+): "proven" | "busy" | "noRoom" | "lost" | "mismatch" {
   const { changes, disks, remainder, clock } = ports;
+  let isMismatched = false;
   do {
     if (changes.drain() === "lost") return "lost"; // A
     for (const [index, disk] of disks.entries())
       if (!disk.readRemainder(remainder, index)) return "noRoom";
     const first = changes.drain();
     ports.pause(QUIET_MS);
-    const second = changes.drain(); // B
+    const second = changes.checkedDrain(); // B
     if (first === "lost" || second === "lost") return "lost";
+    isMismatched = second === "mismatch";
+    // It may be one for a moment only.
+    if (second === "mismatch") continue;
     if (first + second === 0 || ports.quietWindow === "unchecked") return "proven";
   } while (clock.monotonicMs() < deadlineMs);
-  return "busy";
+  return isMismatched ? "mismatch" : "busy";
 }

@@ -59,6 +59,9 @@ function scripted(...answers: readonly unknown[]): {
     openSession: (request) => next(request),
     sendBatch: (_disk, body) => next(body),
     heartbeat: (request) => next(request),
+    openComparison: (_disk, request) => next(request),
+    granuleHashes: (_disk, at) => next(at),
+    blockHashes: (_disk, at) => next(at),
   };
   return { client, calls };
 }

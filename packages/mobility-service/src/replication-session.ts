@@ -1,16 +1,24 @@
 import { must } from "@osr/base/assert";
 import type { Clock } from "@osr/base/clock";
-import { OsrError, isRetryable, messageOf } from "@osr/base/errors";
+import { OsrError, hasCode, isRetryable, messageOf } from "@osr/base/errors";
 import type { Log } from "@osr/base/log";
 import type { Randomness } from "@osr/base/randomness";
 import { type RetryPolicy, retryDelayMs } from "@osr/base/retry";
 import type { Scheduler } from "@osr/base/scheduler";
 import { MINUTE_MS, SECOND_MS } from "@osr/base/units";
 import type { Uuid } from "@osr/base/uuid";
-import type { HeartbeatReply, HeartbeatRequest, SessionReply } from "@osr/contracts/agent-protocol";
+import type {
+  ComparisonReply,
+  GranuleOfComparison,
+  GranulesOfComparison,
+  HeartbeatReply,
+  HeartbeatRequest,
+  SessionReply,
+} from "@osr/contracts/agent-protocol";
 
 import { BatchesUnderWay } from "./batches-under-way.ts";
 import type { WrittenBatch } from "./batch-writer.ts";
+import type { ComparisonSession } from "./disk-comparison.ts";
 import type { BatchSender, SentBatch } from "./disk-replication.ts";
 import { MOBILITY_ERRORS } from "./mobility-errors.ts";
 import type { ProcessServerClient } from "./process-server-client.ts";
@@ -18,6 +26,13 @@ import type { ProcessServerClient } from "./process-server-client.ts";
 const HEARTBEAT_MS = SECOND_MS;
 /** Longest wait that a process server may ask for at once. */
 const DELAY_MS_MAX = MINUTE_MS;
+
+/** What ends the comparison of one disk, not the session. */
+const DISK_ERRORS = [
+  MOBILITY_ERRORS.COMPARISON_GONE,
+  MOBILITY_ERRORS.COMPARISON_FAILED,
+  MOBILITY_ERRORS.LOG_FENCED,
+];
 
 export const RETRIES: RetryPolicy = {
   attemptsMax: Infinity,
@@ -38,7 +53,7 @@ export type SessionPorts = {
  * for good. While it is granted, batches are sent again until they are spooled, however long the process server is away;
  * their bytes are kept meanwhile, so that nothing that was spooled is sent twice.
  */
-export class ReplicationSession implements BatchSender {
+export class ReplicationSession implements BatchSender, ComparisonSession {
   readonly epoch: number;
   readonly granted: SessionReply;
   readonly #ports: SessionPorts;
@@ -96,6 +111,19 @@ export class ReplicationSession implements BatchSender {
     }
   }
 
+  openComparison(diskId: Uuid): Promise<ComparisonReply> {
+    const { client } = this.#ports;
+    return this.#ask(() => client.openComparison(diskId, { epoch: this.epoch }, this.signal));
+  }
+
+  granuleHashes(diskId: Uuid, at: GranulesOfComparison): Promise<Buffer> {
+    return this.#ask(() => this.#ports.client.granuleHashes(diskId, at, this.signal));
+  }
+
+  blockHashes(diskId: Uuid, at: GranuleOfComparison): Promise<Buffer> {
+    return this.#ask(() => this.#ports.client.blockHashes(diskId, at, this.signal));
+  }
+
   /** Sends heartbeats until the session is lost, and hands their replies on. */
   async heartbeats(
     request: () => Omit<HeartbeatRequest, "epoch">,
@@ -114,6 +142,32 @@ export class ReplicationSession implements BatchSender {
         else this.lose(error);
       }
       await this.#sleep(HEARTBEAT_MS).catch(() => undefined);
+    }
+  }
+
+  /** Asks again until there is an answer. What concerns one disk is thrown; all else that is final loses the session. */
+  async #ask<T>(request: () => Promise<T>): Promise<T> {
+    for (let attempts = 1; ; attempts++) {
+      this.signal.throwIfAborted();
+      try {
+        const reply = await request();
+        this.signal.throwIfAborted();
+        this.#unreachable = undefined;
+        return reply;
+      } catch (error) {
+        this.signal.throwIfAborted();
+        if (DISK_ERRORS.some((info) => hasCode(error, info))) throw error;
+        if (!isRetryable(error)) this.#loseAndThrow(error);
+        const { retryAfterMs }: { retryAfterMs?: unknown } =
+          error instanceof OsrError ? error.details : {};
+        const isBusy = typeof retryAfterMs === "number";
+        this.#unreachable = isBusy ? undefined : error;
+        await this.#sleep(
+          isBusy
+            ? Math.min(retryAfterMs, DELAY_MS_MAX)
+            : retryDelayMs(RETRIES, attempts + 1, this.#ports.randomness),
+        );
+      }
     }
   }
 

@@ -48,13 +48,14 @@ function optionsOf(random: SeededRandom, quietWindow: "required" | "unchecked"):
 async function trouble(world: SimulatedWorld, random: SeededRandom): Promise<void> {
   for (let step = 0; step < 12; step++) {
     await world.until(() => false, random.below(12_000));
-    const dice = random.below(12);
+    const dice = random.below(14);
     if (dice < 5) world.server.upload();
     else if (dice < 7) world.server.restart(true);
     else if (dice < 9) world.server.restart(false);
     else if (dice < 10) world.server.replace();
     else if (dice < 11) world.time.unixOffsetMs += (random.next() - 0.5) * 1e9;
-    else if (random.chance(0.5)) await world.restartAgent();
+    else if (dice < 12) await world.restartAgent();
+    else if (random.chance(0.5)) world.machine.loseEvents = true;
   }
 }
 
@@ -141,8 +142,11 @@ const CALM: WorldOptions = {
   quietWindow: "required",
 };
 
-async function calmWorld(more: Partial<WorldOptions> = {}): Promise<SimulatedWorld> {
-  const world = new SimulatedWorld(1, { ...CALM, ...more }, settle);
+async function calmWorld({
+  seed = 1,
+  ...more
+}: Partial<WorldOptions> & { readonly seed?: number } = {}): Promise<SimulatedWorld> {
+  const world = new SimulatedWorld(seed, { ...CALM, ...more }, settle);
   const hasPoint = await world.until(
     () => world.server.offeredPoints().length > 0 || upload(world),
     60_000,
@@ -178,17 +182,211 @@ test("points come every interval, and the status says what there is", async () =
   await stop(world);
 });
 
-test("after lost events no point is made any more, and the process server is told why", async () => {
-  const world = await calmWorld();
+const BIG: Partial<WorldOptions> = { sectors: [4 * 2048 + 9, 3 * 2048] };
+
+/** Runs until a point is offered that was cut after now. */
+async function nextPoint(world: SimulatedWorld): Promise<void> {
+  const points = world.server.offeredPoints().length;
+  const isMade = (): boolean => upload(world) || world.server.offeredPoints().length > points;
+  assert.ok(await world.until(isMade, 60_000), JSON.stringify(world.service.status()));
+}
+
+const lastReasons = (world: SimulatedWorld): (string | undefined)[] =>
+  world.service.status().disks.map(({ lastResync }) => lastResync?.reason);
+
+test("an agent that starts again sends only what changed while it did not run", async () => {
+  const world = await calmWorld(BIG);
+  world.machine.calm();
+  await nextPoint(world);
+  const readBytes = world.server.dataBytes;
+  assert.ok(readBytes > 200 * 4096);
+  world.server.dataBytes = 0;
+  await world.restartAgent(() => world.machine.writeBlocks(0, 200));
+  await world.until(() => codesOf(world).includes("AGENT_RESTARTED"), 5000);
+  assert.equal(world.service.status().state, "resync");
+  await nextPoint(world);
+  assert.deepEqual(world.wrongTags, []);
+  assert.deepEqual(lastReasons(world), ["AGENT_RESTARTED", "AGENT_RESTARTED"]);
+  const [first, second] = world.service.status().disks;
+  assert.equal(first?.lastResync?.differingBytes, 200 * 4096);
+  assert.equal(first?.lastResync?.comparedBytes, first?.sizeBytes);
+  assert.equal(second?.lastResync?.differingBytes, 0);
+  const dataBytes = 200 * 4096;
+  const headerBytes = 200 * 64 + 4096;
+  assert.ok(
+    world.server.dataBytes >= dataBytes && world.server.dataBytes <= dataBytes + headerBytes,
+    `${world.server.dataBytes} bytes were sent`,
+  );
+  assert.deepEqual(codesOf(world), []);
+  assert.equal(world.service.status().state, "protected");
+  await stop(world);
+});
+
+test("after lost events the disks are compared, points are missed for that reason and go on", async () => {
+  const world = await calmWorld(BIG);
+  await nextPoint(world);
+  world.machine.writeBlocks(1, 30);
   world.machine.loseEvents = true;
-  await world.until(() => world.service.status().state === "critical", 1000);
-  const tags = world.tags;
-  await world.until(() => upload(world), 60_000);
-  assert.equal(world.tags, tags);
-  assert.equal(world.service.status().state, "critical");
+  await world.until(() => !world.machine.loseEvents, 1000);
+  assert.equal(world.service.status().state, "resync");
   assert.ok(codesOf(world).includes("TRACKING_LOST"));
-  assert.ok(world.server.health.some(({ code }) => code === "TRACKING_LOST"));
-  assert.ok((world.service.status().missedReasons["TRACKING_LOST"] ?? 0) >= 3);
+  await nextPoint(world);
+  assert.deepEqual(world.wrongTags, []);
+  assert.deepEqual(lastReasons(world), ["TRACKING_LOST", "TRACKING_LOST"]);
+  await nextPoint(world);
+  assert.equal(world.service.status().state, "protected");
+  await stop(world);
+});
+
+test("events lost while the disks are compared make the comparison begin again", async () => {
+  const world = await calmWorld(BIG);
+  world.server.faults = { ...CALM.link, latencyMsMax: 300 };
+  for (let times = 0; times < 4; times++) {
+    world.machine.writeBlocks(0, 60);
+    world.machine.loseEvents = true;
+    await world.until(() => false, 700);
+  }
+  await nextPoint(world);
+  assert.deepEqual(world.wrongTags, []);
+  await stop(world);
+});
+
+test("events lost while the last granule is compared make the comparison begin again, too", async () => {
+  const world = await calmWorld({ sectors: [1601] });
+  world.machine.calm();
+  await nextPoint(world);
+  world.server.faults = { ...CALM.link, latencyMsMax: 1000 };
+  let losses = 0;
+  world.server.beforeBlockHashes = () => {
+    if (losses === 3) return;
+    losses += 1;
+    world.machine.writeBlocks(0, 10 + losses);
+    world.machine.loseEvents = true;
+  };
+  await world.restartAgent(() => world.machine.writeBlocks(0, 3));
+  await nextPoint(world);
+  assert.equal(losses, 3);
+  assert.deepEqual(world.wrongTags, []);
+  await stop(world);
+});
+
+test("events lost in the middle of a cut cost the point, not the session", async () => {
+  const world = await calmWorld(BIG);
+  world.machine.calm();
+  const { calls } = world.machine;
+  const { sessions } = world.server;
+  for (let times = 0; times < 5; times++) {
+    world.machine.writeBlocks(0, 10);
+    const { prepared } = calls;
+    assert.ok(await world.until(() => upload(world) || calls.prepared > prepared, 60_000));
+    await world.until(() => false, times * 4);
+    for (const disk of [0, 1]) world.machine.writeBlocks(disk, 20 + times);
+    world.machine.loseEvents = true;
+    await world.until(() => !world.machine.loseEvents, 1000);
+    await nextPoint(world);
+  }
+  assert.deepEqual(world.wrongTags, []);
+  assert.equal(world.server.sessions, sessions);
+  await stop(world);
+});
+
+test("what is in swap is no difference", async () => {
+  const world = await calmWorld({ ...BIG, swap: true });
+  world.machine.calm();
+  await nextPoint(world);
+  await world.restartAgent();
+  await nextPoint(world);
+  for (const { lastResync } of world.service.status().disks)
+    assert.deepEqual(lastResync?.differingBytes, 0);
+  await stop(world);
+});
+
+test("a write that was not traced is noticed by the kernel's count, and its disk alone compared", async () => {
+  const world = await calmWorld(BIG);
+  world.machine.calm();
+  await nextPoint(world);
+  await world.until(() => upload(world), 4000);
+  world.server.dataBytes = 0;
+  world.machine.missEvents = 50;
+  world.machine.writeBlocks(1, 50);
+  await world.until(() => codesOf(world).includes("TRACKING_MISMATCH"), 5000);
+  assert.equal(world.service.status().state, "resync");
+  assert.ok(world.server.dataBytes === 0);
+  await nextPoint(world);
+  assert.deepEqual(world.wrongTags, []);
+  assert.deepEqual(lastReasons(world), [undefined, "TRACKING_MISMATCH"]);
+  assert.equal(world.service.status().disks[1]?.lastResync?.differingBytes, 50 * 4096);
+  await stop(world);
+});
+
+test("writes go unnoticed at the worst moments, and no tag is false", async () => {
+  for (let seed = 1; seed <= 12; seed++) {
+    const world = await calmWorld({ seed });
+    for (let times = 0; times < 12; times++) {
+      world.machine.missEvents = 1 + (times % 3);
+      await world.until(() => upload(world), 3000 + seed * 100);
+    }
+    world.machine.missEvents = 0;
+    await nextPoint(world);
+    assert.deepEqual(world.wrongTags, [], `seed ${seed}`);
+    assert.ok(world.service.status().disks.some(({ lastResync }) => lastResync !== undefined));
+    await stop(world);
+  }
+});
+
+test("a disk that has grown is compared, with the reason", async () => {
+  const world = await calmWorld(BIG);
+  world.machine.calm();
+  await nextPoint(world);
+  await world.restartAgent(() => {
+    world.machine.grow(1, 5 * 2048 + 3);
+    world.machine.writeBlocks(1, 40);
+  });
+  assert.ok(await world.until(() => codesOf(world).includes("DISK_RESIZED"), 5000));
+  await nextPoint(world);
+  assert.deepEqual(world.wrongTags, []);
+  assert.deepEqual(lastReasons(world), ["AGENT_RESTARTED", "DISK_RESIZED"]);
+  assert.equal(world.service.status().disks[1]?.lastResync?.differingBytes, 40 * 4096);
+  await stop(world);
+});
+
+test("where the log cannot be read, all of the disk is copied again", async () => {
+  const world = await calmWorld();
+  world.server.isLogDamaged = true;
+  await world.restartAgent(() => world.machine.writeBlocks(0, 20));
+  world.server.dataBytes = 0;
+  const isInitial = (): boolean =>
+    world.service.status().disks.some(({ stage }) => stage === "initial");
+  assert.ok(await world.until(() => !isInitial(), 10_000));
+  assert.ok(await world.until(isInitial, 10_000));
+  await nextPoint(world);
+  assert.deepEqual(world.wrongTags, []);
+  assert.ok(world.server.dataBytes > 30 * 4096, `${world.server.dataBytes} bytes were sent`);
+  await stop(world);
+});
+
+test("a comparison goes on where it was when the process server comes back", async () => {
+  const world = await calmWorld({ sectors: [40 * 2048] });
+  world.machine.calm();
+  await nextPoint(world);
+  world.server.faults = { ...CALM.link, latencyMsMax: 300 };
+  await world.restartAgent(() => world.machine.writeBlocks(0, 200));
+  const compared = (): number => world.service.status().disks[0]?.resync?.comparedBytes ?? 0;
+  assert.ok(await world.until(() => compared() >= 10 * 2 ** 20, 60_000));
+  world.server.restart(false);
+  const before = compared();
+  await world.until(() => world.service.status().state === "connecting", 20_000);
+  let hasFallenBack = false;
+  const isThrough = (): boolean => {
+    const { resync } = world.service.status().disks[0] ?? {};
+    hasFallenBack ||= resync !== undefined && resync.comparedBytes < before;
+    return resync === undefined;
+  };
+  assert.ok(await world.until(isThrough, 120_000));
+  assert.equal(hasFallenBack, false);
+  await nextPoint(world);
+  assert.deepEqual(world.wrongTags, []);
+  assert.equal(world.service.status().disks[0]?.lastResync?.differingBytes, 200 * 4096);
   await stop(world);
 });
 

@@ -1,26 +1,31 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { TLSSocket } from "node:tls";
 
+import { DISK_BYTES_MAX } from "@osr/base/block-range";
 import { OsrError } from "@osr/base/errors";
-import { type Shape, parseJson } from "@osr/base/json-shape";
+import { type Shape, integer, parseJson } from "@osr/base/json-shape";
 import { SECOND_MS } from "@osr/base/units";
 import { type Uuid, isUuid } from "@osr/base/uuid";
 import {
   BATCH_BYTES_MAX,
   type BatchReply,
+  type ComparisonReply,
   type HeartbeatReply,
   JSON_BYTES_MAX,
+  comparisonRequestShape,
   heartbeatRequestShape,
   routes,
   sessionRequestShape,
 } from "@osr/contracts/agent-protocol";
 import { certificateNameOf } from "@osr/contracts/certificate-name";
+import { GRANULES_PER_REQUEST_MAX, granulesOf } from "@osr/contracts/disk-comparison";
 import { decodeHrlHeader } from "@osr/contracts/hrl-record";
 import { sendError, sendJson } from "@osr/https/replies";
 import { readBody } from "@osr/https/request-body";
 
 import { parseBatch } from "./batch.ts";
 import type { ByteBudget } from "./byte-budget.ts";
+import type { DiskComparisons } from "./disk-comparisons.ts";
 import { PROCESS_SERVER_ERRORS, PROCESS_SERVER_STATUS } from "./process-server-errors.ts";
 import type { RoleContext } from "./role-context.ts";
 import {
@@ -31,6 +36,8 @@ import {
 } from "./session-opening.ts";
 import { Session, SessionTable } from "./session-table.ts";
 
+const COMPARISON_PATH =
+  /^\/v1\/disks\/([0-9a-f-]{36})\/comparison(?:\/(\d{1,10})\/(hashes|blocks))?$/;
 const BATCH_PATH = /^\/v1\/disks\/([0-9a-f-]{36})\/batches$/;
 
 /** Batches that wait this long for memory make others give way that only wait for their predecessors. */
@@ -39,6 +46,7 @@ const MEMORY_WAIT_MS = 2 * SECOND_MS;
 export type AgentApiParts = SessionOpening & {
   readonly context: RoleContext;
   readonly bodies: ByteBudget;
+  readonly comparisons: DiskComparisons;
 };
 
 /** The HTTPS API for agents: docs/formats/agent-protocol.md. */
@@ -70,7 +78,9 @@ export class AgentApi {
   ): Promise<void> {
     try {
       const ended = AbortSignal.any([signal, this.#stop.signal]);
-      sendJson(response, 200, await this.#route(request, ended));
+      const reply = await this.#route(request, ended);
+      if (Buffer.isBuffer(reply)) sendBytes(response, reply);
+      else sendJson(response, 200, reply);
     } catch (error) {
       sendError(response, error, PROCESS_SERVER_STATUS, this.#parts.context.log);
     }
@@ -86,6 +96,14 @@ export class AgentApi {
     if (method === "POST" && url === routes.session)
       return this.#session(request, machineId, signal);
     if (method === "POST" && url === routes.heartbeat) return this.#heartbeat(request, machineId);
+    const [path = "", query = ""] = (url ?? "").split("?", 2);
+    const [, compared, headSeq, kind] = COMPARISON_PATH.exec(path) ?? [];
+    if (method === "POST" && isUuid(compared) && headSeq === undefined)
+      return this.#comparison(request, machineId, compared, signal);
+    if (method === "GET" && isUuid(compared) && headSeq !== undefined) {
+      const wanted = hashesOf(query, Number(headSeq), kind === "hashes");
+      return this.#hashes(machineId, compared, wanted, signal);
+    }
     throw new OsrError(PROCESS_SERVER_ERRORS.NOT_FOUND, `there is no ${method} ${url}`);
   }
 
@@ -135,6 +153,40 @@ export class AgentApi {
     return { ...disk.stream.acked, delayMs: context.cache.delayMs };
   }
 
+  async #comparison(
+    request: IncomingMessage,
+    machineId: Uuid,
+    diskId: Uuid,
+    signal: AbortSignal,
+  ): Promise<ComparisonReply> {
+    const { epoch } = await readJson(request, comparisonRequestShape);
+    const { session, grant } = this.sessions.current(machineId, epoch);
+    const disk = grant.disks.get(diskId);
+    if (disk === undefined) throw foreignDisk(diskId);
+    return await this.#parts.comparisons.open(session, disk, signal);
+  }
+
+  async #hashes(
+    machineId: Uuid,
+    diskId: Uuid,
+    wanted: WantedHashes,
+    signal: AbortSignal,
+  ): Promise<Buffer> {
+    const { epoch, headSeq, granule, count } = wanted;
+    const { session, grant } = this.sessions.current(machineId, epoch);
+    const disk = grant.disks.get(diskId);
+    if (disk === undefined) throw foreignDisk(diskId);
+    const comparison = await this.#parts.comparisons.current(session, disk.stream, headSeq);
+    if (granule >= comparison.granules)
+      throw new OsrError(
+        PROCESS_SERVER_ERRORS.INPUT_INVALID,
+        `granule must be below ${comparison.granules}`,
+      );
+    return count === undefined
+      ? await comparison.blockHashes(granule, signal)
+      : await comparison.granuleHashes(granule, count, signal);
+  }
+
   #checkRoom(): void {
     const { cache, metrics } = this.#parts.context;
     try {
@@ -157,6 +209,38 @@ export class AgentApi {
     });
     return await bodies.take(bytes, signal);
   }
+}
+
+/** `count` is absent where the blocks of one granule are wanted. */
+type WantedHashes = {
+  readonly epoch: number;
+  readonly headSeq: number;
+  readonly granule: number;
+  readonly count?: number | undefined;
+};
+
+const GRANULES_MAX = granulesOf(DISK_BYTES_MAX);
+
+/** The query of a request for hashes. Throws INPUT_INVALID with the field. */
+function hashesOf(query: string, headSeq: number, isOfGranules: boolean): WantedHashes {
+  const fields = new URLSearchParams(query);
+  const numberOf = (name: string): number => Number(fields.get(name) ?? Number.NaN);
+  return {
+    headSeq,
+    epoch: integer(1)(numberOf("epoch"), "epoch"),
+    granule: integer(0, GRANULES_MAX)(numberOf("granule"), "granule"),
+    count: isOfGranules
+      ? integer(1, GRANULES_PER_REQUEST_MAX)(numberOf("count"), "count")
+      : undefined,
+  };
+}
+
+function sendBytes(response: ServerResponse, bytes: Buffer): void {
+  response.writeHead(200, {
+    "content-type": "application/octet-stream",
+    "content-length": bytes.length,
+  });
+  response.end(bytes);
 }
 
 const machineIds = new WeakMap<object, Uuid>();

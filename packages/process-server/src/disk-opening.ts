@@ -1,7 +1,7 @@
 import { randomUuid } from "@osr/base/uuid";
 import type { Uuid } from "@osr/base/uuid";
 import type { SessionDisk, SessionRequest } from "@osr/contracts/agent-protocol";
-import { ensureDiskDescriptor } from "@osr/repository/disk-descriptor";
+import { type DiskDescriptor, ensureDiskDescriptor } from "@osr/repository/disk-descriptor";
 import { type LogTip, claimLog, readLogTip } from "@osr/repository/disk-log";
 import { indexRootOf } from "@osr/repository/key-schedule";
 
@@ -37,7 +37,7 @@ export async function openDiskStream(
   const { diskId, timeline, dataKey } = toOpen.admitted;
   const indexRoot = indexRootOf(dataKey);
   const keys: SegmentKeys = { log: { vaultId, diskId, timeline }, dataKey, indexRoot };
-  await describeDisk(context, toOpen, { indexRoot, signal });
+  const { sizeBytes } = await describeDisk(context, toOpen, { indexRoot, signal });
   const folder = diskFolder(context.spoolFolder, diskId, timeline);
   let tip = await readLogTip(store, keys.log, indexRoot, signal);
   const segments = await recoverSpool(folder, keys, tip, log.child({ diskId }));
@@ -47,19 +47,20 @@ export async function openDiskStream(
   const { tag } = tip.meta;
   const { seq, head } = tip;
   if (tag !== undefined) await points.vaulted(tag, { diskId, timeline, seq, head });
-  return new DiskStream(context, points, { keys, folder, tip, segments });
+  const start = { keys, folder, tip, segments, enrolledBytes: sizeBytes };
+  return new DiskStream(context, points, start);
 }
 
 async function describeDisk(
   context: RoleContext,
   { machineId, request, disk, admitted }: DiskToOpen,
   options: { readonly indexRoot: Buffer; readonly signal: AbortSignal },
-): Promise<void> {
+): Promise<DiskDescriptor> {
   const { diskId, timeline } = admitted;
   const { identity, name, sizeBytes, isBoot } = disk;
   const { machine } = request;
   const descriptor = { diskId, timeline, machineId, identity, name, sizeBytes, isBoot, machine };
-  await ensureDiskDescriptor(context.store, context.vaultId, descriptor, options);
+  return await ensureDiskDescriptor(context.store, context.vaultId, descriptor, options);
 }
 
 async function claim(

@@ -13,6 +13,7 @@ import { DiskUploader } from "./disk-uploader.ts";
 import type { EncodedBatch } from "./encode-batch.ts";
 import { HeldBatches } from "./held-batches.ts";
 import { PROCESS_SERVER_ERRORS } from "./process-server-errors.ts";
+import type { LogHead } from "./disk-comparison.ts";
 import type { RecoveryPoints } from "./recovery-points.ts";
 import { RecordSequence } from "./record-sequence.ts";
 import type { RoleContext } from "./role-context.ts";
@@ -20,6 +21,9 @@ import { SegmentDraft } from "./segment-draft.ts";
 import type { SegmentKeys } from "./segment-plan.ts";
 import { type Session, epochStale, sessionReplaced } from "./session-table.ts";
 import { StreamWriter, type Write } from "./stream-writer.ts";
+
+/** How often a stream whose upload is waited for is looked at. */
+const UPLOAD_POLL_MS = 20;
 
 /**
  * - open: takes batches;
@@ -40,11 +44,14 @@ export type DiskStreamStart = {
   readonly tip: LogTip;
   /** What the spool holds after the tip, in order. */
   readonly segments: readonly ClosedSegment[];
+  /** Size of the disk when it was enrolled. */
+  readonly enrolledBytes: number;
 };
 
 /** The replication stream of one disk, from the batches of its agent to its log in the storage account. */
 export class DiskStream {
   readonly keys: SegmentKeys;
+  readonly enrolledBytes: number;
   readonly #context: RoleContext;
   readonly #points: RecoveryPoints;
   readonly #generation: number;
@@ -63,6 +70,8 @@ export class DiskStream {
   #lastWrite: Promise<void> = Promise.resolve();
   #draft: SegmentDraft | undefined;
   #seqNext: number;
+  /** Newest segment that is in the storage account. */
+  #head: LogHead;
   #sessionNewest: number;
   #intervalNewest: number;
   #vaultedInterval: number;
@@ -72,6 +81,7 @@ export class DiskStream {
   constructor(context: RoleContext, points: RecoveryPoints, start: DiskStreamStart) {
     const { keys, folder, tip, segments } = start;
     this.keys = keys;
+    this.enrolledBytes = start.enrolledBytes;
     this.#context = context;
     this.#points = points;
     this.#generation = tip.generation;
@@ -80,6 +90,7 @@ export class DiskStream {
     const lastSeq = tip.seq + segments.length;
     const meta = last?.meta ?? tip.meta;
     this.#seqNext = lastSeq + 1;
+    this.#head = { seq: tip.seq, head: tip.head };
     this.#sessionNewest = meta.session;
     this.#intervalNewest = meta.interval;
     this.#vaultedInterval = tip.meta.intervalEnded;
@@ -116,6 +127,16 @@ export class DiskStream {
   get acked(): AckedDisk {
     const { diskId } = this.keys.log;
     return { diskId, ...this.#spooledAt, vaultedInterval: this.#vaultedInterval };
+  }
+
+  /** True where anything was ever taken in for the disk, by whichever process server. */
+  get hasContent(): boolean {
+    return this.#intervalNewest > 0;
+  }
+
+  /** Number of the newest segment, be it open, spooled or in the storage account. */
+  get lastSeq(): number {
+    return this.#seqNext - 1;
   }
 
   get status(): DiskStatus {
@@ -174,6 +195,20 @@ export class DiskStream {
   closeSegment(): void {
     this.#draft = undefined;
     this.#writer.closeSegment();
+  }
+
+  /**
+   * Closes what is open, waits until all that was taken in is in the storage account, and says where the log ends then.
+   * Throws LOG_FENCED, STOPPING and what else the stream is refused with, or the signal's reason.
+   */
+  async uploadAll(signal: AbortSignal): Promise<LogHead> {
+    for (;;) {
+      signal.throwIfAborted();
+      if (this.#state.mode !== "refusing") this.#checkOpen();
+      if (this.#state.mode === "open" && this.#head.seq === this.lastSeq) return this.#head;
+      this.closeSegment();
+      await this.#context.scheduler.sleep(UPLOAD_POLL_MS, signal);
+    }
   }
 
   /** Refuses batches that wait for others, to free their memory. */
@@ -306,6 +341,7 @@ export class DiskStream {
     const { diskId, timeline, seq } = plan.header;
     if (meta.tag !== undefined)
       await this.#points.vaulted(meta.tag, { diskId, timeline, seq, head });
+    this.#head = { seq, head };
     this.#vaultedInterval = meta.intervalEnded;
     this.#counts.uploadedBytes += segment.sizeBytes;
   }

@@ -7,6 +7,7 @@ export const PROCESS_SERVER_ERRORS = defineErrors({
     retryable: false,
     hint: "Enrol the machine again, so that its certificate names it as mobility service.",
   },
+  INPUT_INVALID: { retryable: false, hint: "Correct the named field and send the request again." },
   LENGTH_REQUIRED: { retryable: false, hint: "Send batches with a Content-Length." },
   DISK_FOREIGN: {
     retryable: false,
@@ -24,6 +25,18 @@ export const PROCESS_SERVER_ERRORS = defineErrors({
   RECORDS_OUT_OF_ORDER: {
     retryable: false,
     hint: "Send again from the record that the details name.",
+  },
+  COMPARISON_GONE: {
+    retryable: false,
+    hint: "Begin the comparison of the disk again; what was compared at the same head still counts.",
+  },
+  COMPARISON_FAILED: {
+    retryable: false,
+    hint: "The log of the disk cannot be read; the agent copies all of the disk anew. Check the storage account (osr repository verify).",
+  },
+  COMPARISON_NOT_READY: {
+    retryable: true,
+    hint: "What is spooled is uploaded first, and few disks are compared at once. Ask again.",
   },
   CACHE_FULL: {
     retryable: true,

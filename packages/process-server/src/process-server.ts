@@ -13,6 +13,7 @@ import { ByteBudget } from "./byte-budget.ts";
 import { CACHE_BYTES_DEFAULT, type CacheLevel } from "./cache-ladder.ts";
 import { CacheMeter } from "./cache-meter.ts";
 import type { DiskAuthority } from "./disk-authority.ts";
+import { DiskComparisons } from "./disk-comparisons.ts";
 import type { DiskStatus, DiskStream } from "./disk-stream.ts";
 import { DiskStreams } from "./disk-streams.ts";
 import { startMetricsServer } from "./metrics-server.ts";
@@ -155,6 +156,7 @@ export class ProcessServer implements Service {
     this.#ports.log.info("process server is listening", { port: https.port });
     await this.#watchCache(cache, parts.streams);
     parts.api.stop();
+    await parts.comparisons.stop();
     await parts.streams.stop();
     await https.close();
     await parts.points.stop();
@@ -180,8 +182,17 @@ export class ProcessServer implements Service {
     const streams = new DiskStreams(context, points);
     const openings = new Semaphore(OPENINGS_MAX);
     const bodies = this.#bodies;
-    const api = new AgentApi({ context, authority, streams, points, openings, bodies });
-    return { api, streams, points };
+    const comparisons = new DiskComparisons(context);
+    const api = new AgentApi({
+      context,
+      authority,
+      streams,
+      points,
+      openings,
+      bodies,
+      comparisons,
+    });
+    return { api, streams, points, comparisons };
   }
 
   #listen(api: AgentApi): Promise<HttpsServer> {
@@ -269,6 +280,7 @@ type Parts = {
   readonly api: AgentApi;
   readonly streams: DiskStreams;
   readonly points: RecoveryPoints;
+  readonly comparisons: DiskComparisons;
   readonly cache: CacheMeter;
   readonly https: HttpsServer;
 };

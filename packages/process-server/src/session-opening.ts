@@ -1,4 +1,4 @@
-import { OsrError, defineErrors } from "@osr/base/errors";
+import { OsrError } from "@osr/base/errors";
 import type { Uuid } from "@osr/base/uuid";
 import {
   AGENT_PROTOCOL_VERSION,
@@ -10,16 +10,13 @@ import {
 import type { Admission, DiskAuthority } from "./disk-authority.ts";
 import type { DiskStream } from "./disk-stream.ts";
 import type { DiskStreams } from "./disk-streams.ts";
+import { PROCESS_SERVER_ERRORS } from "./process-server-errors.ts";
 import type { RecoveryPoints } from "./recovery-points.ts";
 import type { Semaphore } from "./semaphore.ts";
 import type { Session } from "./session-table.ts";
 
 /** Disks of all sessions that are opened at once. */
 export const OPENINGS_MAX = 8;
-
-const ERRORS = defineErrors({
-  INPUT_INVALID: { retryable: false, hint: "Correct the named field and send the request again." },
-});
 
 export type DiskGrant = { readonly stream: DiskStream; readonly sizeBytes: number };
 
@@ -47,7 +44,7 @@ export function checkSessionRequest(request: SessionRequest): void {
       : identities.size !== request.disks.length
         ? "disks must have different identities"
         : undefined;
-  if (message !== undefined) throw new OsrError(ERRORS.INPUT_INVALID, message);
+  if (message !== undefined) throw new OsrError(PROCESS_SERVER_ERRORS.INPUT_INVALID, message);
 }
 
 /**
@@ -96,10 +93,14 @@ async function openDisk(
   const { machineId } = session;
   const admitted = admission.disks.find(({ identity }) => identity === disk.identity);
   if (admitted === undefined)
-    throw new OsrError(ERRORS.INPUT_INVALID, `disk ${disk.identity} is not admitted`);
+    throw new OsrError(
+      PROCESS_SERVER_ERRORS.INPUT_INVALID,
+      `disk ${disk.identity} is not admitted`,
+    );
   session.signal.throwIfAborted();
   const stream = await opening.streams.open({ machineId, request, disk, admitted }, signal);
   const nextInterval = await stream.beginSession(session, admission.groupId);
   const { identity, sizeBytes } = disk;
-  return { stream, sizeBytes, reply: { identity, nextInterval, ...stream.acked } };
+  const history = stream.hasContent ? { history: { sizeBytes: stream.enrolledBytes } } : {};
+  return { stream, sizeBytes, reply: { identity, nextInterval, ...stream.acked, ...history } };
 }

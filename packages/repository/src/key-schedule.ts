@@ -29,6 +29,11 @@ export function descriptorKeyOf(indexRoot: Buffer): Buffer {
   return derive(indexRoot, NO_SALT, "osr1|disk-descriptor");
 }
 
+/** Keys the hashes by which a disk is compared with its log at `head`; it goes to the agent. */
+export function comparisonKeyOf(dataKey: DataKey, head: Buffer): Buffer {
+  return derive(dataKey.bytes, head, "osr1|compare");
+}
+
 /** Signs the recovery points of a replication group. */
 export function groupKeyOf(vaultKey: Buffer, groupId: Uuid): Buffer {
   return derive(vaultKey, NO_SALT, `osr1|group|${groupId}`);

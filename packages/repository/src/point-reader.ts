@@ -14,7 +14,7 @@ import {
   planReads,
 } from "./frame-read.ts";
 import { type DataKey, indexRootOf } from "./key-schedule.ts";
-import { type LogSnapshot, openLogSnapshot } from "./log-snapshot.ts";
+import { type LogSnapshot, type SnapshotOptions, openLogSnapshot } from "./log-snapshot.ts";
 import type { LogId } from "./object-names.ts";
 import type { ObjectStore } from "./object-store.ts";
 import type { PointDisk, RecoveryPoint } from "./recovery-point.ts";
@@ -46,6 +46,17 @@ export async function openPoint(
 ): Promise<BlockSource> {
   const { snapshot, sizeBytes } = await openDiskAtPoint(store, options);
   return new PointReader(store, snapshot, sizeBytes);
+}
+
+/**
+ * Opens a disk at any position of its log, as a disk of `sizeBytes`; what the log does not have of it reads as zeros. Throws
+ * what openLogSnapshot throws.
+ */
+export async function openLogPosition(
+  store: ObjectStore,
+  options: SnapshotOptions & { readonly sizeBytes: number },
+): Promise<BlockSource> {
+  return new PointReader(store, await openLogSnapshot(store, options), options.sizeBytes);
 }
 
 /** The runs of one disk at a recovery point, and its size. */

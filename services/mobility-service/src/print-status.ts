@@ -55,6 +55,6 @@ function diskLine(disk: DiskStatus): string {
   const rate = `${formatBytes(disk.rateBytesPerSecond)}/s`;
   return (
     `disk          ${disk.name} (${disk.identity}), ${formatBytes(disk.sizeBytes)}: ${disk.stage}, ` +
-    `${(disk.progress * 100).toFixed(1)} % copied, ${formatBytes(disk.dirtyBytes)} dirty, ${rate}${left}`
+    `${(disk.progress * 100).toFixed(1)} % ${disk.stage === "resync" ? "compared" : "copied"}, ${formatBytes(disk.dirtyBytes)} dirty, ${rate}${left}`
   );
 }

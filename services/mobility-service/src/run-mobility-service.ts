@@ -1,3 +1,5 @@
+import { dirname } from "node:path";
+
 import type { Log } from "@osr/base/log";
 import { jsonLinesLog } from "@osr/base/platform/json-lines-log";
 import { systemClock } from "@osr/base/platform/system-clock";
@@ -6,6 +8,7 @@ import { systemScheduler } from "@osr/base/platform/system-scheduler";
 import { MIB, MINUTE_MS } from "@osr/base/units";
 import type { Freezer } from "@osr/block-device/freezer";
 import { GUARD_LIMIT_MS, createSystemFreezer } from "@osr/block-device/system-freezer";
+import { sysfsCounters } from "@osr/block-device/sysfs-counters";
 import { TracefsTracker } from "@osr/block-device/tracefs-tracker";
 import { HttpsClient } from "@osr/https/https-client";
 import { createMobilityService } from "@osr/mobility-service/mobility-service";
@@ -18,6 +21,7 @@ import { machineFacts } from "./machine-facts.ts";
 import { pointScripts } from "./point-script.ts";
 import { type ProtectedDisk, openProtectedDisks } from "./protected-disks.ts";
 import { openSerialHook } from "./serial-hook.ts";
+import { startReasonOf } from "./start-reason.ts";
 import { statusWriter } from "./status-file.ts";
 
 const AGENT_VERSION = "0.1.0";
@@ -56,6 +60,8 @@ export async function runMobilityService(configurationFile: string): Promise<voi
     machine: machineFacts(),
     disks,
     tracker,
+    counters: sysfsCounters(disks.map(({ disk }) => disk)),
+    startReason: startReasonOf(dirname(configuration.statusFile)),
     freezer: freezerOf(configuration, disks, log),
     client: httpsProcessServer(client),
     pointIntervalSeconds: configuration.pointIntervalSeconds,
@@ -81,8 +87,8 @@ function clientOf(configuration: Configuration): HttpsClient {
       certificatePem: readNamedFile("certificate", configuration.certificate),
       privateKeyPem: readNamedFile("privateKey", configuration.privateKey),
     },
-    // The batches, a heartbeat and the opening of a session.
-    socketsMax: REPLICATION_LIMITS.batchesHeldMax + 2,
+    // The batches, a heartbeat, the opening of a session and a comparison.
+    socketsMax: REPLICATION_LIMITS.batchesHeldMax + 3,
     timeoutMs: REQUEST_TIMEOUT_MS,
     scheduler: systemScheduler,
   });

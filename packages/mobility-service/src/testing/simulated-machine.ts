@@ -1,7 +1,13 @@
 import { BLOCK_BYTES } from "@osr/base/block-range";
 import { OsrError } from "@osr/base/errors";
 import { type Uuid } from "@osr/base/uuid";
-import type { ChangeSink, ChangeTracker, DrainResult } from "@osr/block-device/change-tracker";
+import type {
+  ChangeSink,
+  ChangeTracker,
+  DrainResult,
+  KernelCounters,
+  SectorCounts,
+} from "@osr/block-device/change-tracker";
 import { BLOCK_DEVICE_ERRORS } from "@osr/block-device/block-device-errors";
 import type { Freezer, PreparedFreeze } from "@osr/block-device/freezer";
 import type { DirectReader, ProtectableDisk } from "@osr/block-device/protected-disk";
@@ -45,21 +51,25 @@ type Write = { readonly disk: number; readonly sector: number; readonly count: n
  * and a freezer that obeys that of Freezer. Requests take time: their first half is on the disk before they complete, and
  * their event comes when they complete.
  */
-export class SimulatedMachine implements ChangeTracker, Freezer {
+export class SimulatedMachine implements ChangeTracker, KernelCounters, Freezer {
   faults: MachineFaults;
-  readonly disks: readonly SimulatedDisk[];
+  disks: readonly SimulatedDisk[];
   /** What every disk held at the moment that each cut proved. */
   readonly snapshots = new Map<Uuid, readonly Buffer[]>();
   frozen = false;
   /** Freezes and thaws that were called. */
   readonly calls = { freeze: 0, thaw: 0, released: 0, prepared: 0 };
   loseEvents = false;
+  /** Events of so many requests never come, and nobody says so. */
+  missEvents = 0;
   readonly #time: VirtualTime;
   readonly #random: SeededRandom;
   #isTracking = false;
   #guardThawed = false;
   #stamp = 1;
   #events: Write[] = [];
+  readonly #traced: number[] = [];
+  readonly #counted: number[] = [];
   #atLastDrain: readonly Buffer[] = [];
   readonly #underWay = new Set<() => void>();
 
@@ -108,6 +118,7 @@ export class SimulatedMachine implements ChangeTracker, Freezer {
 
   start(): void {
     this.#events = [];
+    this.#traced.length = 0;
     this.#isTracking = true;
   }
 
@@ -123,12 +134,40 @@ export class SimulatedMachine implements ChangeTracker, Freezer {
     }
     let changes = 0;
     for (const { disk, sector, count } of events) {
+      this.#traced[disk] = (this.#traced[disk] ?? 0) + count;
       if (this.#isSwap(disk, sector, count)) continue;
       changes += 1;
       sink.changed(disk, sector, count);
     }
     this.opportunity();
     return { changes, lost: false };
+  }
+
+  tracedSectors(disk: number): SectorCounts {
+    return { written: this.#traced[disk] ?? 0, discarded: 0 };
+  }
+
+  countedSectors(disk: number): SectorCounts {
+    return { written: this.#counted[disk] ?? 0, discarded: 0 };
+  }
+
+  /** The disk becomes larger, while no agent runs. */
+  grow(disk: number, sectors: number): void {
+    const grown = this.#disk(disk, sectors, false);
+    this.disks[disk]?.content.copy(grown.content);
+    this.disks = this.disks.with(disk, grown);
+  }
+
+  /** Changes `blocks` blocks of a disk, spread evenly, as writers do. */
+  writeBlocks(disk: number, blocks: number): void {
+    const blockSectors = BLOCK_BYTES / SECTOR_BYTES;
+    const total = Math.floor((this.disks[disk]?.disk.sizeBytes ?? 0) / BLOCK_BYTES);
+    for (let index = 0; index < blocks; index++) {
+      this.#stamp += 1;
+      const sector = Math.floor((index * total) / blocks) * blockSectors;
+      this.#apply(disk, sector, blockSectors, this.#stamp);
+      this.#completed({ disk, sector, count: blockSectors });
+    }
   }
 
   [Symbol.dispose](): void {
@@ -215,11 +254,17 @@ export class SimulatedMachine implements ChangeTracker, Freezer {
     const complete = (): void => {
       if (!wild && !this.#underWay.delete(complete)) return;
       this.#apply(disk, sector + half, count - half, stamp);
-      if (this.#isTracking) this.#events.push({ disk, sector, count });
+      this.#completed({ disk, sector, count });
     };
     if (wild) return complete();
     this.#underWay.add(complete);
     this.#time.after(this.#random.below(8), complete);
+  }
+
+  #completed(write: Write): void {
+    this.#counted[write.disk] = (this.#counted[write.disk] ?? 0) + write.count;
+    if (this.missEvents > 0) this.missEvents -= 1;
+    else if (this.#isTracking) this.#events.push(write);
   }
 
   #apply(disk: number, sector: number, count: number, stamp: number): void {

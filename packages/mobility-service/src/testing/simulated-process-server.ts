@@ -1,14 +1,21 @@
+import { createHash } from "node:crypto";
+
 import { BLOCK_BYTES } from "@osr/base/block-range";
 import { OsrError } from "@osr/base/errors";
 import { type Uuid, uuidOfName } from "@osr/base/uuid";
 import type {
   AckedDisk,
   BatchReply,
+  ComparisonReply,
+  ComparisonRequest,
+  GranuleOfComparison,
+  GranulesOfComparison,
   HeartbeatReply,
   HeartbeatRequest,
   SessionReply,
   SessionRequest,
 } from "@osr/contracts/agent-protocol";
+import { ComparisonHasher, GRANULE_BYTES } from "@osr/contracts/disk-comparison";
 import { HRL_TYPES, type HrlRecord, hrlRecords } from "@osr/contracts/hrl-record";
 import { type Tag, decodeTag } from "@osr/contracts/tag";
 
@@ -56,6 +63,13 @@ type Disk = {
   ended: Set<number>;
   vaultedInterval: number;
   vaultedNewest: number;
+  /** Records in the storage account: where the log ends. */
+  vaultedRecords: number;
+  comparison?: {
+    readonly epoch: number;
+    readonly headSeq: number;
+    readonly hasher: ComparisonHasher;
+  };
   isFenced: boolean;
 };
 
@@ -72,6 +86,12 @@ export class SimulatedProcessServer implements ProcessServerClient {
   /** What the agent did against the protocol. */
   readonly violations: string[] = [];
   dataBytes = 0;
+  /** Sessions that were granted. */
+  sessions = 0;
+  /** Called before hashes of blocks are answered. */
+  beforeBlockHashes: () => void = () => undefined;
+  /** The log in the storage account is damaged. */
+  isLogDamaged = false;
   readonly #time: VirtualTime;
   readonly #random: SeededRandom;
   readonly #onTag: (tag: Tag, diskIndex: number, content: Buffer) => void;
@@ -102,6 +122,7 @@ export class SimulatedProcessServer implements ProcessServerClient {
   /** Ends at once and comes back: what was spooled is kept, sessions only where `keepsSessions`. */
   restart(keepsSessions: boolean): void {
     this.#life += 1;
+    for (const disk of this.#disks.values()) delete disk.comparison;
     this.downUntilMs = this.#time.monotonicMs() + this.#random.below(8000);
     if (keepsSessions) return;
     this.#epoch = 0;
@@ -128,14 +149,17 @@ export class SimulatedProcessServer implements ProcessServerClient {
 
   /** Uploads some of what is spooled, in order. */
   upload(all = false): void {
-    for (const disk of this.#disks.values()) {
-      const count = all ? disk.spooled.length : this.#random.below(disk.spooled.length + 1);
-      for (const { interval, record } of disk.spooled.splice(0, count)) {
-        this.#apply(disk.vaultedContent, record);
-        disk.vaultedNewest = Math.max(disk.vaultedNewest, interval);
-        if (record.header.type === HRL_TYPES.MARK) disk.vaultedTags.push(decodeTag(record.payload));
-        if (record.header.type === HRL_TYPES.END) disk.vaultedInterval = interval;
-      }
+    for (const disk of this.#disks.values())
+      this.#uploadOf(disk, all ? disk.spooled.length : this.#random.below(disk.spooled.length + 1));
+  }
+
+  #uploadOf(disk: Disk, count: number): void {
+    for (const { interval, record } of disk.spooled.splice(0, count)) {
+      this.#apply(disk.vaultedContent, record);
+      disk.vaultedRecords += 1;
+      disk.vaultedNewest = Math.max(disk.vaultedNewest, interval);
+      if (record.header.type === HRL_TYPES.MARK) disk.vaultedTags.push(decodeTag(record.payload));
+      if (record.header.type === HRL_TYPES.END) disk.vaultedInterval = interval;
     }
   }
 
@@ -152,11 +176,13 @@ export class SimulatedProcessServer implements ProcessServerClient {
       if (request.epoch <= Math.max(this.#epoch, this.#epochFloor))
         throw refusal("EPOCH_STALE", { newestEpoch: Math.max(this.#epoch, this.#epochFloor) });
       this.#epoch = request.epoch;
+      this.sessions += 1;
       this.#epochFloor = request.epoch;
       const disks = request.disks.map(({ identity, sizeBytes }) => {
         const disk = this.#diskOf(identity, sizeBytes);
         disk.next.clear();
-        return { ...ackOf(disk), identity, nextInterval: disk.newest + 1 };
+        const history = disk.newest > 0 ? { history: { sizeBytes: disk.sizeBytes } } : {};
+        return { ...ackOf(disk), identity, nextInterval: disk.newest + 1, ...history };
       });
       const slots = [...this.#disks.values()].flatMap(({ tags }) => tags.map(({ slot }) => slot));
       return { groupId: this.groupId, newestSlot: Math.max(-1, ...slots), disks };
@@ -185,6 +211,73 @@ export class SimulatedProcessServer implements ProcessServerClient {
       const disks = [...this.#disks.values()].map(ackOf);
       return { disks, delayMs: 0, ...(point === undefined ? {} : { newestPoint: point }) };
     });
+  }
+
+  async openComparison(
+    diskId: Uuid,
+    { epoch }: ComparisonRequest,
+    signal: AbortSignal,
+  ): Promise<ComparisonReply> {
+    return await this.#exchange(signal, () => {
+      if (epoch !== this.#epoch) throw refusal("SESSION_REPLACED");
+      const disk = this.#diskBy(diskId);
+      if (disk.isFenced) throw refusal("LOG_FENCED");
+      if (this.isLogDamaged) throw refusal("COMPARISON_FAILED");
+      if (disk.spooled.length > 0 && this.#random.chance(0.5))
+        throw refusal("COMPARISON_NOT_READY", { retryAfterMs: 500 }, true);
+      this.#uploadOf(disk, disk.spooled.length);
+      const headSeq = disk.vaultedRecords;
+      const key = createHash("sha256").update(`${diskId}/${headSeq}`).digest();
+      disk.comparison = { epoch, headSeq, hasher: new ComparisonHasher(key) };
+      const blockCount = disk.content.length / BLOCK_BYTES;
+      return { headSeq, blockCount, key: key.toString("hex") };
+    });
+  }
+
+  async granuleHashes(
+    diskId: Uuid,
+    at: GranulesOfComparison,
+    signal: AbortSignal,
+  ): Promise<Buffer> {
+    return await this.#exchange(signal, () => {
+      const hasher = this.#hasherOf(diskId, at);
+      const count = 1 + this.#random.below(at.count);
+      const granules = Array.from({ length: count }, (_, index) =>
+        hasher.granule(this.#granuleOf(diskId, at.granule + index)),
+      );
+      return Buffer.concat(granules);
+    });
+  }
+
+  async blockHashes(diskId: Uuid, at: GranuleOfComparison, signal: AbortSignal): Promise<Buffer> {
+    this.beforeBlockHashes();
+    return await this.#exchange(signal, () =>
+      this.#hasherOf(diskId, at).blocks(this.#granuleOf(diskId, at.granule)),
+    );
+  }
+
+  #hasherOf(diskId: Uuid, at: GranuleOfComparison): ComparisonHasher {
+    const disk = this.#diskBy(diskId);
+    if (at.epoch !== this.#epoch) throw refusal("SESSION_REPLACED");
+    const { comparison } = disk;
+    const isOpen = comparison?.epoch === at.epoch && comparison.headSeq === at.headSeq;
+    const isAtHead = disk.vaultedRecords + disk.spooled.length === at.headSeq;
+    // Now and then its place was needed for another disk.
+    if (!isOpen || !isAtHead || this.#random.chance(this.faults.dropChance))
+      throw refusal("COMPARISON_GONE");
+    return comparison.hasher;
+  }
+
+  #granuleOf(diskId: Uuid, granule: number): Buffer {
+    const bytes = Buffer.alloc(GRANULE_BYTES);
+    this.#diskBy(diskId).vaultedContent.copy(bytes, 0, granule * GRANULE_BYTES);
+    return bytes;
+  }
+
+  #diskBy(diskId: Uuid): Disk {
+    const disk = [...this.#disks.values()].find((candidate) => candidate.diskId === diskId);
+    if (disk === undefined) throw refusal("DISK_FOREIGN");
+    return disk;
   }
 
   /** One request over a bad network: it may be lost on its way there, or its reply on the way back. */
@@ -274,8 +367,12 @@ export class SimulatedProcessServer implements ProcessServerClient {
 
   #diskOf(identity: string, sizeBytes: number): Disk {
     const known = this.#disks.get(identity);
-    if (known !== undefined) return known;
     const bytes = Math.ceil(sizeBytes / BLOCK_BYTES) * BLOCK_BYTES;
+    if (known !== undefined) {
+      known.content = resized(known.content, bytes);
+      known.vaultedContent = resized(known.vaultedContent, bytes);
+      return known;
+    }
     const disk: Disk = {
       diskId: uuidOfName("disk", identity),
       sizeBytes,
@@ -289,11 +386,19 @@ export class SimulatedProcessServer implements ProcessServerClient {
       ended: new Set(),
       vaultedInterval: 0,
       vaultedNewest: 0,
+      vaultedRecords: 0,
       isFenced: false,
     };
     this.#disks.set(identity, disk);
     return disk;
   }
+}
+
+function resized(content: Buffer, bytes: number): Buffer {
+  if (content.length === bytes) return content;
+  const grown = Buffer.alloc(bytes);
+  content.copy(grown);
+  return grown;
 }
 
 function ackOf(disk: Disk): AckedDisk {

@@ -65,12 +65,14 @@ export class SimulatedWorld {
   }
 
   /** The agent ends, and another one starts that knows nothing. */
-  async restartAgent(): Promise<void> {
+  async restartAgent(whileStopped: () => void = () => undefined): Promise<void> {
     const stopping = this.service.stop();
     let isStopped = false;
     void stopping.finally(() => (isStopped = true));
     await this.until(() => isStopped, 120_000);
     await stopping;
+    this.machine[Symbol.dispose]();
+    whileStopped();
     this.service = this.#newService();
     this.running = this.service.run();
   }
@@ -101,6 +103,8 @@ export class SimulatedWorld {
       machine: DESCRIPTION,
       disks: machine.disks,
       tracker: machine,
+      counters: machine,
+      startReason: "AGENT_RESTARTED",
       freezer: machine,
       client: this.server,
       pointIntervalSeconds: POINT_INTERVAL_SECONDS,

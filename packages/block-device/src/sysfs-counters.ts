@@ -1,0 +1,34 @@
+import type { KernelCounters, SectorCounts } from "./change-tracker.ts";
+import { type SystemRoots, readText, systemRoots } from "./system-roots.ts";
+
+/** Fields of `/sys/class/block/<disk>/stat`, from 0. */
+const WRITTEN_FIELD = 6;
+const DISCARDED_FIELD = 13;
+
+/**
+ * What the kernel counts of some disks, from sysfs. The kernel counts a request just after it traces its completion. A disk
+ * whose counting is switched off (`queue/iostats`), or that is gone, has no counts.
+ */
+export function sysfsCounters(
+  disks: readonly { readonly name: string }[],
+  { sysfs }: Pick<SystemRoots, "sysfs"> = systemRoots,
+): KernelCounters {
+  const isCounted = disks.map(
+    ({ name }) => readText(sysfs, "class/block", name, "queue/iostats") !== "0",
+  );
+  return {
+    countedSectors: (diskIndex) => {
+      const name = disks[diskIndex]?.name;
+      if (name === undefined || isCounted[diskIndex] !== true) return undefined;
+      return parseStat(readText(sysfs, "class/block", name, "stat"));
+    },
+  };
+}
+
+function parseStat(text: string | undefined): SectorCounts | undefined {
+  const fields = text?.split(/\s+/).map(Number) ?? [];
+  const written = fields[WRITTEN_FIELD];
+  const discarded = fields[DISCARDED_FIELD];
+  if (written === undefined || discarded === undefined) return undefined;
+  return { written, discarded };
+}

@@ -1,0 +1,99 @@
+import type { Clock } from "@osr/base/clock";
+import { SECOND_MS } from "@osr/base/units";
+import type { ChangeTracker, KernelCounters, SectorCounts } from "@osr/block-device/change-tracker";
+
+/** How often tracking is checked while it agrees. */
+const CHECK_MS = SECOND_MS;
+/**
+ * A mismatch counts once it has lasted so long. The kernel traces a request just before it counts it, and a CPU that is
+ * taken away in between makes the two differ for a moment.
+ */
+const MISMATCH_MS = SECOND_MS / 2;
+
+export type TrackingTrustPorts = {
+  readonly tracker: ChangeTracker;
+  readonly counters: KernelCounters;
+  readonly clock: Clock;
+};
+
+type DiskTrust = {
+  before?: SectorCounts | undefined;
+  /** What the kernel counted above what was traced: of the time before the tracker, so it never changes. */
+  baseline?: SectorCounts | undefined;
+  differsSinceMs?: number | undefined;
+};
+
+/**
+ * Checks the tracker: what it traced of each disk must grow as the kernel's own count does. Whoever drains looks before and
+ * after the drain; where the kernel counted something in between, that look says nothing. Synchronous, and for the time
+ * between freeze and thaw as well.
+ */
+export class TrackingTrust {
+  readonly #ports: TrackingTrustPorts;
+  readonly #disks: readonly DiskTrust[];
+  #dueMs = 0;
+
+  constructor(ports: TrackingTrustPorts, diskCount: number) {
+    this.#ports = ports;
+    this.#disks = Array.from({ length: diskCount }, () => ({}));
+  }
+
+  /** True where the next drain is to be checked. */
+  get isDue(): boolean {
+    return this.#ports.clock.monotonicMs() >= this.#dueMs;
+  }
+
+  /** Events were lost: what was traced says nothing, the next look begins anew. */
+  reset(): void {
+    this.#dueMs = 0;
+    for (const disk of this.#disks) delete disk.baseline;
+  }
+
+  before(): void {
+    const { counters } = this.#ports;
+    for (const [index, disk] of this.#disks.entries()) disk.before = counters.countedSectors(index);
+  }
+
+  /**
+   * Looks again. False where the two differ for any disk; `onMismatch` hears of the disks where they have for long, once.
+   */
+  after(onMismatch: (diskIndex: number) => void): boolean {
+    const nowMs = this.#ports.clock.monotonicMs();
+    let agrees = true;
+    let isWhole = true;
+    for (const [index, disk] of this.#disks.entries()) {
+      const verdict = this.#look(disk, index);
+      if (verdict === "moving") isWhole = false;
+      if (verdict === "agrees") delete disk.differsSinceMs;
+      if (verdict !== "differs") continue;
+      agrees = false;
+      disk.differsSinceMs ??= nowMs;
+      if (nowMs - disk.differsSinceMs < MISMATCH_MS) continue;
+      delete disk.differsSinceMs;
+      delete disk.baseline;
+      onMismatch(index);
+    }
+    if (agrees && isWhole) this.#dueMs = nowMs + CHECK_MS;
+    else this.#dueMs = 0;
+    return agrees;
+  }
+
+  #look(disk: DiskTrust, index: number): "agrees" | "differs" | "moving" | "uncounted" {
+    const { tracker, counters } = this.#ports;
+    const { before } = disk;
+    const after = counters.countedSectors(index);
+    if (before === undefined || after === undefined) return "uncounted";
+    if (!isEqual(before, after)) return "moving";
+    const traced = tracker.tracedSectors(index);
+    const excess = {
+      written: after.written - traced.written,
+      discarded: after.discarded - traced.discarded,
+    };
+    disk.baseline ??= excess;
+    return isEqual(disk.baseline, excess) ? "agrees" : "differs";
+  }
+}
+
+function isEqual(one: SectorCounts, other: SectorCounts): boolean {
+  return one.written === other.written && one.discarded === other.discarded;
+}
