@@ -5,6 +5,7 @@ import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
 import { MIB, MINUTE_MS } from "@osr/base/units";
 import { GUARD_LIMIT_MS, createSystemFreezer } from "@osr/block-device/system-freezer";
+import { sysfsCounters } from "@osr/block-device/sysfs-counters";
 import { TracefsTracker } from "@osr/block-device/tracefs-tracker";
 import { HttpsClient } from "@osr/https/https-client";
 import { createMobilityService } from "@osr/mobility-service/mobility-service";
@@ -78,6 +79,8 @@ async function main(configurationFile: string): Promise<void> {
     limits: REPLICATION_LIMITS,
     pause: (ms) => void Atomics.wait(cell, 0, 0, ms),
     quietWindow: "required",
+    counters: sysfsCounters(disks.map(({ disk }) => disk)),
+    startReason: "AGENT_RESTARTED",
     writeStatus: statusWriter(configuration.statusFile),
   });
   process.once("SIGTERM", () => void service.stop());

@@ -32,6 +32,7 @@ class Tracking {
   readonly #dirty: DirtySet;
   readonly #timer: NodeJS.Timeout;
   #changes = 0;
+  #lost = false;
 
   constructor(diskName: string) {
     const read = (file: string): string =>
@@ -52,6 +53,9 @@ class Tracking {
           const first = Math.floor(sector / BLOCK_SECTORS);
           dirty.add(first, Math.ceil((sector + count) / BLOCK_SECTORS) - first);
         },
+        distrust: () => {
+          this.#lost = true;
+        },
       },
     ]);
     this.#tracker.start();
@@ -67,8 +71,7 @@ class Tracking {
     clearInterval(this.#timer);
     this.#drain();
     this.#tracker[Symbol.dispose]();
-    const lost = this.#intake.lost !== undefined;
-    return { changes: this.#changes, dirtyBlocks: this.#dirty.blocks, lost };
+    return { changes: this.#changes, dirtyBlocks: this.#dirty.blocks, lost: this.#lost };
   }
 }
 
