@@ -21,11 +21,33 @@ export async function startFastAgent(
   options: FastAgentOptions,
 ): Promise<string> {
   const { machineId, folder } = await site.enrol(name, POINT_INTERVAL_SECONDS);
+  await installFastAgent(machine, folder, options);
+  await restartFastAgent(machine);
+  return machineId;
+}
+
+/** Copies the files of an enrolment to the machine: the first time, and when a reset has emptied its memory. */
+export async function installFastAgent(
+  machine: Machine,
+  folder: string,
+  options: FastAgentOptions,
+): Promise<void> {
   await installEnrolment(machine.shell, folder, { hookDevice: HOOK_DEVICE, ...options });
+}
+
+/** Starts the agent that is installed. */
+export async function restartFastAgent(machine: Machine): Promise<void> {
   const command = `${agentCommand("node", "/agent")} run --config /etc/osr/mobility-service.json`;
   await machine.shell.must(
     `mkdir -p /run/osr; (exec setsid ${command}) >/run/agent.log 2>&1 </dev/null & echo $! >/run/agent.pid`,
     MINUTE_MS,
   );
-  return machineId;
+}
+
+/** Ends the agent as an administrator would, and waits until it is gone. */
+export async function stopFastAgent(machine: Machine): Promise<void> {
+  await machine.shell.must(
+    "pid=$(cat /run/agent.pid); kill -TERM $pid; n=0; while kill -0 $pid 2>/dev/null; do n=$((n + 1)); [ $n -gt 100 ] && exit 1; sleep 0.2; done",
+    MINUTE_MS,
+  );
 }
