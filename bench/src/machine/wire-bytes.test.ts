@@ -10,6 +10,7 @@ import { countWireBytes, sentBytesOf } from "./wire-bytes.ts";
 // As iproute2 6.1 prints it, shortened.
 const OUTPUT = `ESTAB 0 0 127.0.0.1:50000 127.0.0.1:9443 cubic wscale:7,7 rto:204 bytes_sent:4194304 bytes_acked:4194304 segs_out:70
 ESTAB 0 0 127.0.0.1:50001 127.0.0.1:9443 cubic wscale:7,7 rto:204 bytes_sent:10 bytes_received:7
+ESTAB 0 0 127.0.0.1:50002 127.0.0.1:9443 cubic wscale:7,7 rto:204 bytes_sent:150 bytes_retrans:50 bytes_acked:100
 TIME-WAIT 0 0 127.0.0.1:49999 127.0.0.1:9443
 `;
 
@@ -17,6 +18,7 @@ test("the bytes of every connection are found, by its own end", () => {
   assert.deepEqual(sentBytesOf(OUTPUT), [
     ["127.0.0.1:50000", 4_194_304],
     ["127.0.0.1:50001", 10],
+    ["127.0.0.1:50002", 100],
   ]);
   assert.deepEqual(sentBytesOf(""), []);
 });

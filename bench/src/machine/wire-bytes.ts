@@ -6,7 +6,10 @@ import { runCommand } from "./command.ts";
 
 const SAMPLE_MS = 250;
 
-/** Bytes that clients sent to a TCP port of loopback, as the kernel counts them: TLS records and all, headers of IP not. */
+/**
+ * Bytes that clients sent to a TCP port of loopback, as the kernel counts them: TLS records and all, headers of IP not, and
+ * what a busy machine made it send twice not.
+ */
 export type WireBytes = AsyncDisposable & { total(): Promise<number> };
 
 /**
@@ -49,9 +52,10 @@ export function sentBytesOf(text: string): readonly (readonly [string, number])[
   return text.split("\n").flatMap((line) => {
     const connection = /^\S+\s+\d+\s+\d+\s+(\S+)\s+\S+/.exec(line)?.[1];
     const bytes = /\bbytes_sent:(\d+)/.exec(line)?.[1];
+    const again = /\bbytes_retrans:(\d+)/.exec(line)?.[1] ?? "0";
     return connection === undefined || bytes === undefined
       ? []
-      : [[connection, Number(bytes)] as const];
+      : [[connection, Number(bytes) - Number(again)] as const];
   });
 }
 
