@@ -26,7 +26,7 @@ export const FULL_SCALE: Scale = {
   largeDiskBytes: 64 * GIB,
   changeScale: 1,
   runs: 3,
-  trackingPairs: 60,
+  trackingPairs: 200,
   freezePoints: 50,
   randomReads: 1000,
 };
@@ -40,7 +40,7 @@ export const SMALL_SCALE: Scale = {
   largeDiskBytes: 4 * GIB,
   changeScale: 1 / 16,
   runs: 1,
-  trackingPairs: 30,
+  trackingPairs: 60,
   freezePoints: 8,
   randomReads: 300,
 };
