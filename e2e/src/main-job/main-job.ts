@@ -51,6 +51,7 @@ type LastCut = { readonly cutId: string; readonly frozenMs: number; readonly hel
 /** The part of the agent's status that the job reads; packages/mobility-service, mobility-status.ts. */
 type AgentStatus = {
   readonly state: string;
+  readonly lastCut?: LastCut;
   readonly disks: readonly {
     readonly sizeBytes: number;
     readonly dirtyBytes: number;
@@ -121,10 +122,10 @@ async function protectSource(context: MainJobContext): Promise<Protection> {
     pointIntervalSeconds: POINT_INTERVAL_SECONDS,
   });
   await initialReplication(source, narrator, signal);
-  const chosen = await narrator.step("waiting for a recovery point in the storage account", () =>
-    provenPoint({ site, machineId, references, ledger, signal }),
+  const { chosen, lastCut, status } = await narrator.step(
+    "waiting for a recovery point in the storage account",
+    () => provenPoint({ site, source, machineId, references, ledger, signal }),
   );
-  const { lastCut, status } = await cutOf(source, chosen.cut);
   return { site, source, references, ledger, machineId, bootBefore, chosen, status, lastCut };
 }
 
@@ -198,44 +199,50 @@ async function initialReplication(
   narrator.say("protected");
 }
 
-/** The newest point in the storage account that has a reference and enough acknowledged commits before it. */
+type ProvenPoint = {
+  readonly chosen: ListedPoint;
+  readonly lastCut: LastCut;
+  /** Of the agent, just after the cut. */
+  readonly status: AgentStatus;
+};
+
+/**
+ * The newest point in the storage account that has a reference, enough acknowledged commits before it, and a cut that the
+ * agent's status was seen to tell of.
+ */
 async function provenPoint(options: {
   readonly site: Site;
+  readonly source: DebianMachine;
   readonly machineId: string;
   readonly references: ReferenceSnapshots;
   readonly ledger: Ledger;
   readonly signal: AbortSignal;
-}): Promise<ListedPoint> {
-  const { site, machineId, references, ledger, signal } = options;
+}): Promise<ProvenPoint> {
+  const { site, source, machineId, references, ledger, signal } = options;
   const end = performance.now() + POINT_TIMEOUT_MS;
+  // The agent tells of its newest cut only, and a point comes to the storage account some time after its cut.
+  const told = new Map<string, { readonly lastCut: LastCut; readonly status: AgentStatus }>();
   while (performance.now() < end) {
+    const status = await agentStatus(source);
+    if (status.lastCut !== undefined && !told.has(status.lastCut.cutId))
+      told.set(status.lastCut.cutId, { lastCut: status.lastCut, status });
     const points = await listedPoints(site, machineId, signal);
-    const point = points.findLast(
+    const chosen = points.findLast(
       ({ cut, offered }) =>
         offered === "yes" &&
+        told.has(cut) &&
         references.cutIds.includes(cut) &&
         ledger.before(references.frozenMonotonicMs(cut)).length >= ACKNOWLEDGED_MIN,
     );
-    if (point !== undefined) return point;
+    if (chosen !== undefined)
+      return { chosen, ...must(told.get(chosen.cut), "the agent told of the cut") };
     await wait(SECOND_MS, undefined, { signal });
   }
   throw new OsrError(RIG_ERRORS.RIG_TIMEOUT, "no recovery point came");
 }
 
-/** What the agent says of its newest cut; it must still be the one of the point, which holds just after the point. */
-async function cutOf(
-  source: DebianMachine,
-  cutId: string,
-): Promise<{ lastCut: LastCut; status: AgentStatus }> {
-  const text = await source.machine.shell.must(`cat ${STATUS_FILE}`);
-  const status = JSON.parse(text) as AgentStatus & { readonly lastCut?: LastCut };
-  const { lastCut } = status;
-  if (lastCut?.cutId !== cutId)
-    throw new OsrError(
-      RIG_ERRORS.RIG_UNSUPPORTED,
-      `the agent's newest cut is not ${cutId}: ${text}`,
-    );
-  return { lastCut, status };
+async function agentStatus(source: DebianMachine): Promise<AgentStatus> {
+  return JSON.parse(await source.machine.shell.must(`cat ${STATUS_FILE}`)) as AgentStatus;
 }
 
 async function databaseRows(
