@@ -23,7 +23,7 @@ const CLIENTS = 2;
 const POINT_INTERVAL_SECONDS = 15;
 /** Commits that a point must have before it, so that losing some would show. */
 const ACKNOWLEDGED_MIN = 100;
-const INITIAL_TIMEOUT_MS = 6 * MINUTE_MS;
+const INITIAL_TIMEOUT_MS = 9 * MINUTE_MS;
 const POINT_TIMEOUT_MS = 3 * MINUTE_MS;
 const ANSWER_TIMEOUT_MS = 5 * MINUTE_MS;
 const AMCHECK_TIMEOUT_MS = 3 * MINUTE_MS;
