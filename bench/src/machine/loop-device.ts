@@ -8,7 +8,12 @@ import { runCommand } from "./command.ts";
 const LIMIT_MS = MINUTE_MS;
 
 /** A loop device over a file; disposing it detaches it. */
-export type LoopDevice = AsyncDisposable & { readonly name: string; readonly path: string };
+export type LoopDevice = AsyncDisposable & {
+  readonly name: string;
+  readonly path: string;
+  /** From now on it reads and writes through the page cache, as one that was attached as `cached`. */
+  useCache(): Promise<void>;
+};
 
 export async function attachLoop(
   file: string,
@@ -25,6 +30,9 @@ export async function attachLoop(
   return {
     name: basename(path),
     path,
+    async useCache() {
+      await runCommand("losetup", ["--direct-io=off", path], { timeoutMs: LIMIT_MS, signal });
+    },
     async [Symbol.asyncDispose]() {
       const own = AbortSignal.timeout(LIMIT_MS);
       await runCommand("losetup", ["--detach", path], { timeoutMs: LIMIT_MS, signal: own });
