@@ -97,7 +97,7 @@ export type SessionRequest = {
   readonly disks: readonly SessionDisk[];
 };
 
-const sessionDiskShape: Shape<SessionDisk> = object<SessionDisk>({
+export const sessionDiskShape: Shape<SessionDisk> = object<SessionDisk>({
   identity: text(512),
   name: text(64),
   sizeBytes: integer(512, DISK_BYTES_MAX),
@@ -184,7 +184,7 @@ export type HealthError = {
   readonly diskId?: Uuid;
 };
 
-const healthErrorShape: Shape<HealthError> = object<HealthError>({
+export const healthErrorShape: Shape<HealthError> = object<HealthError>({
   code: text(64),
   message: text(1024),
   hint: text(1024),
@@ -211,6 +211,13 @@ export type PointSummary = {
   readonly unixMs: number;
 };
 
+export const pointSummaryShape: Shape<PointSummary> = object<PointSummary>({
+  slot: integer(0),
+  cutId: uuidText,
+  class: oneOf(...TAG_CLASSES),
+  unixMs: integer(0),
+});
+
 export type HeartbeatReply = {
   readonly disks: readonly AckedDisk[];
   readonly delayMs: number;
@@ -221,14 +228,7 @@ export type HeartbeatReply = {
 export const heartbeatReplyShape: Shape<HeartbeatReply> = object<HeartbeatReply>({
   disks: list(object<AckedDisk>(ackedDiskFields), DISKS_PER_MACHINE_MAX),
   delayMs: integer(0),
-  newestPoint: optional(
-    object<PointSummary>({
-      slot: integer(0),
-      cutId: uuidText,
-      class: oneOf(...TAG_CLASSES),
-      unixMs: integer(0),
-    }),
-  ),
+  newestPoint: optional(pointSummaryShape),
 });
 
 export type ComparisonRequest = { readonly epoch: number };

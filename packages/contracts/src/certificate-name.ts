@@ -4,6 +4,9 @@ import { type Uuid, isUuid } from "@osr/base/uuid";
 export const CERTIFICATE_ROLES = [
   "mobility-service",
   "process-server",
+  "master-target",
+  "configuration-server",
+  "vault",
   "storage-account",
   "operator",
 ] as const;
