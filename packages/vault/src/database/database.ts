@@ -1,0 +1,12 @@
+import type { Kysely, Transaction } from "kysely";
+
+import type { CoreTables } from "./core-tables.ts";
+
+/** All tables of the vault. Each part of it declares its own and adds them here. */
+export type VaultTables = CoreTables;
+
+/** The pool: for reads, and as the beginning of transactions. */
+export type VaultDatabase = Kysely<VaultTables>;
+
+/** One transaction, at READ COMMITTED: take what you change with FOR UPDATE. */
+export type VaultTransaction = Transaction<VaultTables>;
