@@ -3,7 +3,8 @@ import { test } from "node:test";
 
 import { runCommandLine } from "./command-line.ts";
 import type { Output, OutputFormat } from "./output.ts";
-import { type Actions, createProgram } from "./program.ts";
+import type { ManagementPorts } from "./management/management-ports.ts";
+import { type Actions, type Print, createProgram } from "./program.ts";
 
 type Call = { readonly action: string; readonly args: readonly unknown[] };
 
@@ -21,14 +22,19 @@ function recorder(): { readonly actions: Actions; readonly calls: Call[] } {
   return { actions, calls };
 }
 
+const ports: ManagementPorts = {
+  readContexts: () => ({ contexts: [] }),
+  writeContexts: () => undefined,
+  connect: () => Promise.reject(new Error("no vault here")),
+};
+
 async function run(
   ...words: string[]
 ): Promise<{ code: number; calls: Call[]; printed: unknown[] }> {
   const { actions, calls } = recorder();
   const printed: [Output, OutputFormat][] = [];
-  const program = createProgram(actions, "1.2.3", (output, format) =>
-    printed.push([output, format]),
-  );
+  const print: Print = (output, format) => printed.push([output, format]);
+  const program = createProgram(actions, "1.2.3", print, ports);
   const quiet = { writeOut: () => undefined, writeErr: () => undefined };
   const silence = (command: typeof program): void => {
     command.configureOutput(quiet);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { formatOutput } from "./output.ts";
+import { formatOutput, queried } from "./output.ts";
 
 const rows = [
   { name: "web01", bytes: 12, state: undefined },
@@ -36,4 +36,12 @@ test("an empty list prints nothing", () => {
   assert.equal(formatOutput([], "table"), "");
   assert.equal(formatOutput([], "tsv"), "");
   assert.equal(formatOutput([], "json"), "[]\n");
+});
+
+test("a query takes its part of the result, and a wrong one is refused", () => {
+  const output = [{ name: "a", at: new Date(0) }, { name: "b" }];
+  assert.deepEqual(queried(output, "[].name"), [{ value: "a" }, { value: "b" }]);
+  assert.deepEqual(queried(output, "[?at].at | [0]"), { value: "1970-01-01T00:00:00.000Z" });
+  assert.deepEqual(queried(output, "[0].{n: name}"), { n: "a" });
+  assert.throws(() => queried(output, "[["), /\[\[/);
 });

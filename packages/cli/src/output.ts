@@ -1,4 +1,14 @@
+import { search } from "jmespath";
 import { stringify } from "yaml";
+
+import { OsrError, defineErrors, messageOf } from "@osr/base/errors";
+
+const ERRORS = defineErrors({
+  QUERY_INVALID: {
+    retryable: false,
+    hint: "Write a JMESPath expression, such as `[].name` or `properties.state`; `-o json` shows what there is.",
+  },
+});
 
 export const OUTPUT_FORMATS = ["table", "json", "yaml", "tsv"] as const;
 export type OutputFormat = (typeof OUTPUT_FORMATS)[number];
@@ -58,4 +68,22 @@ function cell(value: unknown): string {
   if (value === undefined || value === null) return "";
   const text = typeof value === "string" ? value : JSON.stringify(value);
   return text.replaceAll(/[\t\r\n]+/g, " ");
+}
+
+/** What a JMESPath expression takes from a result; single values become one row. Throws QUERY_INVALID. */
+export function queried(output: Output, expression: string): Output {
+  let found: unknown;
+  try {
+    // By way of JSON, so that dates and absent fields are what `-o json` shows.
+    found = search(JSON.parse(JSON.stringify(output)), expression);
+  } catch (cause) {
+    throw new OsrError(ERRORS.QUERY_INVALID, `${expression}: ${messageOf(cause)}`, { cause });
+  }
+  return Array.isArray(found) ? found.map((one: unknown) => rowOf(one)) : rowOf(found);
+}
+
+function rowOf(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value)
+    ? (value as Readonly<Record<string, unknown>>)
+    : { value };
 }

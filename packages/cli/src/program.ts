@@ -1,7 +1,11 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 
+import { addCompletion } from "./completion.ts";
 import { EXIT_CODES_HELP } from "./exit-codes.ts";
-import { OUTPUT_FORMATS, type Output, type OutputFormat } from "./output.ts";
+import { addManagement } from "./management/add-management.ts";
+import type { ManagementPorts } from "./management/management-ports.ts";
+import { View } from "./management/view.ts";
+import { OUTPUT_FORMATS, type Output, type OutputFormat, queried } from "./output.ts";
 
 /** What every command that reads a storage account is told; either a site folder or the rest. */
 export type RepositoryOptions = {
@@ -69,10 +73,22 @@ export type Actions = {
   readonly failoverTest: (options: FailoverTestOptions) => Promise<void>;
 };
 
-type Print = (output: Output, format: OutputFormat) => void;
+export type Print = (output: Output, format: OutputFormat) => void;
+
+/** Options that every command takes. */
+type GlobalOptions = {
+  readonly output: OutputFormat;
+  readonly query?: string;
+  readonly context?: string;
+};
 
 /** The `osr` command line: nouns and verbs as in az. `print` gets what an action returns. */
-export function createProgram(actions: Actions, version: string, print: Print): Command {
+export function createProgram(
+  actions: Actions,
+  version: string,
+  print: Print,
+  ports: ManagementPorts,
+): Command {
   const program = new Command("osr")
     .description("Open Site Recovery: replicates machines to a second site and runs them there")
     .version(version)
@@ -81,24 +97,38 @@ export function createProgram(actions: Actions, version: string, print: Print): 
         .choices(OUTPUT_FORMATS)
         .default("table"),
     )
+    .option("--query <expression>", "JMESPath: what of the result is printed")
+    .option("--context <name>", "which vault to talk to; without it, the current context")
     .addHelpText("after", EXIT_CODES_HELP)
     .showHelpAfterError("(run it with --help to see what it takes)")
     .showSuggestionAfterError();
-  const shown =
-    <Args extends unknown[]>(action: (...args: Args) => Promise<Output | void>) =>
-    async (...args: Args): Promise<void> => {
-      const output = await action(...args);
-      if (output !== undefined) print(output, program.opts<{ output: OutputFormat }>().output);
+  const shown: Shown =
+    (action) =>
+    async (...args) => {
+      const result = await action(...args);
+      if (result !== undefined) printResult(result, program.opts<GlobalOptions>(), print);
     };
   addSite(program, actions, shown);
   addRoles(program, actions, shown);
   addRepository(program, actions, shown);
   addFailover(program, actions, shown);
+  addManagement(program, ports, shown, () => program.opts<GlobalOptions>().context);
+  addCompletion(program);
   return program;
 }
 
-type Shown = <Args extends unknown[]>(
-  action: (...args: Args) => Promise<Output | void>,
+/** A person reads the columns; programs and queries get everything. */
+function printResult(result: Output | View, options: GlobalOptions, print: Print): void {
+  const { output: format, query } = options;
+  const full = result instanceof View ? result.full : result;
+  const isForPerson = format === "table" || format === "tsv";
+  if (query !== undefined) print(queried(full, query), format);
+  else print(result instanceof View && isForPerson ? result.short : full, format);
+}
+
+/** An action whose result is printed in the chosen format. */
+export type Shown = <Args extends unknown[]>(
+  action: (...args: Args) => Promise<Output | View | void>,
 ) => (...args: Args) => Promise<void>;
 
 const SITE_DEFAULT = "osr-site";

@@ -11,6 +11,7 @@ import { hasCode } from "@osr/base/errors";
 import { actions } from "./actions.ts";
 import { NOT_HELD } from "./not-held.ts";
 import { interruption } from "./interruption.ts";
+import { vaultConnection } from "./vault-connection.ts";
 
 /** Runs one command line and gives the exit code. Never throws. */
 export async function runOsr(argv: readonly string[]): Promise<number> {
@@ -21,12 +22,16 @@ export async function runOsr(argv: readonly string[]): Promise<number> {
     throw error;
   });
   try {
-    return await runCommandLine(createProgram(actions(signal), version(), print), argv);
+    return await runCommandLine(program(signal), argv);
   } catch (error) {
     if (signal.aborted) return EXIT_CODES.interrupted;
     process.stderr.write(errorReport(error));
     return hasCode(error, NOT_HELD) ? EXIT_CODES.notHeld : EXIT_CODES.failure;
   }
+}
+
+function program(signal: AbortSignal): ReturnType<typeof createProgram> {
+  return createProgram(actions(signal), version(), print, vaultConnection(signal));
 }
 
 function print(output: Output, format: OutputFormat): void {
