@@ -1,7 +1,7 @@
 import { OsrError, hasCode } from "@osr/base/errors";
 import type { Uuid } from "@osr/base/uuid";
-import { taggedSegments } from "@osr/repository/disk-log";
 import { indexRootOf } from "@osr/repository/key-schedule";
+import { currentLog } from "@osr/repository/log-timeline";
 import {
   TIMELINE_ROOT,
   parseObjectName,
@@ -12,12 +12,12 @@ import { STORE_ERRORS, listAll } from "@osr/repository/object-store";
 import {
   RECOVERY_POINT_BYTES_MAX,
   type RecoveryPoint,
-  type TagPosition,
   decodeRecoveryPoint,
   recoveryPointOf,
 } from "@osr/repository/recovery-point";
 import { REPOSITORY_ERRORS } from "@osr/repository/repository-errors";
 import { readSmallObject } from "@osr/repository/small-object";
+import { type TaggedSegment, taggedSegments } from "@osr/repository/tagged-segments";
 
 import { FAILOVER_ERRORS } from "./failover-errors.ts";
 import type { FailoverPorts } from "./failover-ports.ts";
@@ -36,10 +36,6 @@ export type PointChoice =
 const POINTS_PASSED_OVER_MAX = 1000;
 
 type ChoicePorts = Pick<FailoverPorts, "store" | "vaultId" | "keys" | "log">;
-type ProvenTag = {
-  readonly tag: Parameters<typeof recoveryPointOf>[0];
-  readonly position: TagPosition;
-};
 
 /**
  * The chosen recovery point of a replication group, its signature checked. Throws POINT_NONE, POINT_UNKNOWN, POINT_FUZZY,
@@ -127,22 +123,20 @@ async function newestProvenPoint(
   signal: AbortSignal,
 ): Promise<RecoveryPoint | undefined> {
   const timelines = new Map(after.disks.map(({ diskId, timeline }) => [diskId, timeline]));
-  const proven = new Map<string, ProvenTag[]>();
+  const proven = new Map<string, TaggedSegment[]>();
   const seen = new Set<Uuid>();
   let unseen: readonly Uuid[] = [...timelines.keys()];
   while (unseen.length > 0) {
     for (const diskId of unseen) {
       seen.add(diskId);
-      const log = {
-        vaultId: ports.vaultId,
-        diskId,
-        timeline: timelines.get(diskId) ?? TIMELINE_ROOT,
-      };
+      const timeline = timelines.get(diskId) ?? TIMELINE_ROOT;
       const indexRoot = indexRootOf(await ports.keys.dataKey(diskId, signal));
-      for await (const { tag, seq, head } of taggedSegments(ports.store, log, indexRoot, signal)) {
+      const known = { vaultId: ports.vaultId, diskId, timeline };
+      const log = await currentLog(ports.store, known, { indexRoot, signal });
+      for await (const tagged of taggedSegments(ports.store, log, { indexRoot, signal })) {
+        const { tag } = tagged;
         if (tag.groupId === after.groupId && tag.slot <= after.slot) break;
-        const tags = proven.get(tag.cutId) ?? [];
-        proven.set(tag.cutId, [...tags, { tag, position: { ...log, seq, head } }]);
+        proven.set(tag.cutId, [...(proven.get(tag.cutId) ?? []), tagged]);
       }
     }
     // Disks that joined the group after that point.
@@ -156,7 +150,7 @@ async function newestProvenPoint(
 /** The point of one cut, where it is one and is complete. */
 function provenPoint(
   groupId: Uuid,
-  tags: readonly ProvenTag[],
+  tags: readonly TaggedSegment[],
   ports: ChoicePorts,
 ): readonly RecoveryPoint[] {
   const tag = tags[0]?.tag;

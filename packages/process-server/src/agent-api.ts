@@ -109,7 +109,7 @@ export class AgentApi {
 
   async #session(request: IncomingMessage, machineId: Uuid, signal: AbortSignal): Promise<unknown> {
     const wanted = await readJson(request, sessionRequestShape);
-    checkSessionRequest(wanted);
+    checkSessionRequest(wanted, this.sessions.granted(machineId)?.grant);
     let reply: unknown;
     await this.sessions.open(new Session(machineId, wanted.epoch), async (session) => {
       const opened = await openSession(this.#parts, session, wanted, signal);

@@ -1,5 +1,6 @@
 import type { Uuid } from "@osr/base/uuid";
 import type { SessionRequest } from "@osr/contracts/agent-protocol";
+import type { ClaimGrant } from "@osr/repository/claim-grant";
 import type { DataKey } from "@osr/repository/key-schedule";
 
 /** A disk that a machine may write, and the key its data is encrypted with. */
@@ -9,6 +10,8 @@ export type AdmittedDisk = {
   readonly diskId: Uuid;
   readonly timeline: number;
   readonly dataKey: DataKey;
+  /** The vault's permission to claim the log although its machine has failed over. */
+  readonly grant?: ClaimGrant;
 };
 
 export type Admission = {

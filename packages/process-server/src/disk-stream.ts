@@ -1,10 +1,12 @@
 import { assert } from "@osr/base/assert";
-import { OsrError, hasCode } from "@osr/base/errors";
+import { OsrError, hasCode, isRetryable } from "@osr/base/errors";
 import type { Uuid } from "@osr/base/uuid";
 import type { AckedDisk } from "@osr/contracts/agent-protocol";
 import { HRL_ERRORS } from "@osr/contracts/hrl-record";
 import type { Tag } from "@osr/contracts/tag";
-import type { LogTip } from "@osr/repository/disk-log";
+import type { DiskDescriptor } from "@osr/repository/disk-descriptor";
+import { type LogTip, readLogTip } from "@osr/repository/log-end";
+import { REPOSITORY_ERRORS } from "@osr/repository/repository-errors";
 
 import type { Batch } from "./batch.ts";
 import { type BatchPlan, RUN_FIELDS, planBatch } from "./batch-plan.ts";
@@ -44,14 +46,18 @@ export type DiskStreamStart = {
   readonly tip: LogTip;
   /** What the spool holds after the tip, in order. */
   readonly segments: readonly ClosedSegment[];
-  /** Size of the disk when it was enrolled. */
-  readonly enrolledBytes: number;
+  /** The disk and its machine as they were enrolled. */
+  readonly descriptor: DiskDescriptor;
+  /** Why the log was begun on another timeline just now. */
+  readonly tampering: OsrError | undefined;
 };
 
 /** The replication stream of one disk, from the batches of its agent to its log in the storage account. */
 export class DiskStream {
   readonly keys: SegmentKeys;
-  readonly enrolledBytes: number;
+  readonly descriptor: DiskDescriptor;
+  /** Somebody without the keys wrote into the log while this process server ran; replication goes on nevertheless. */
+  readonly tampering: OsrError | undefined;
   readonly #context: RoleContext;
   readonly #points: RecoveryPoints;
   readonly #generation: number;
@@ -81,7 +87,8 @@ export class DiskStream {
   constructor(context: RoleContext, points: RecoveryPoints, start: DiskStreamStart) {
     const { keys, folder, tip, segments } = start;
     this.keys = keys;
-    this.enrolledBytes = start.enrolledBytes;
+    this.descriptor = start.descriptor;
+    this.tampering = start.tampering;
     this.#context = context;
     this.#points = points;
     this.#generation = tip.generation;
@@ -148,6 +155,28 @@ export class DiskStream {
       intervalNewest: this.#intervalNewest,
       intervalVaulted: this.#vaultedInterval,
     };
+  }
+
+  /**
+   * Looks whether another owner has claimed the log since: then the stream is lost. A storage account that does not answer
+   * proves nothing; an upload will find out.
+   */
+  async checkOwner(signal: AbortSignal): Promise<void> {
+    const { log, indexRoot } = this.keys;
+    let tip: LogTip | undefined;
+    try {
+      tip = await readLogTip(this.#context.store, log, indexRoot, signal);
+    } catch (error) {
+      if (isRetryable(error)) return;
+      throw error;
+    }
+    if (this.isLost || tip === undefined || tip.generation <= this.#generation) return;
+    this.#lose(
+      new OsrError(
+        REPOSITORY_ERRORS.LOG_FENCED,
+        `generation ${tip.generation} has the log of disk ${log.diskId}, mine is ${this.#generation}`,
+      ),
+    );
   }
 
   /**
@@ -261,8 +290,12 @@ export class DiskStream {
   #checkOpen(): void {
     if (this.#state.mode === "open") return;
     const { error } = this.#state;
-    // What the spool lost is still dirty for the agent: a new session sends it again.
-    if (hasCode(error, PROCESS_SERVER_ERRORS.SPOOL_DAMAGED))
+    // What the spool lost is still dirty for the agent: a new session sends it again, and finds where a log goes on that was
+    // tampered with.
+    if (
+      hasCode(error, PROCESS_SERVER_ERRORS.SPOOL_DAMAGED) ||
+      hasCode(error, REPOSITORY_ERRORS.LOG_TAMPERED)
+    )
       throw sessionReplaced(this.#session?.session.epoch ?? 0);
     throw error;
   }

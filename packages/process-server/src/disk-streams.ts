@@ -2,6 +2,7 @@ import type { Uuid } from "@osr/base/uuid";
 
 import { type DiskToOpen, openDiskStream } from "./disk-opening.ts";
 import type { DiskStream } from "./disk-stream.ts";
+import { checkMachine } from "./machine-check.ts";
 import type { RecoveryPoints } from "./recovery-points.ts";
 import type { RoleContext } from "./role-context.ts";
 
@@ -30,11 +31,13 @@ export class DiskStreams {
     const entry = this.#entries.get(name) ?? { diskId, opening: Promise.resolve() };
     this.#entries.set(name, entry);
     const opened = entry.opening.then(async () => {
+      await entry.stream?.checkOwner(signal);
       if (entry.stream?.isLost === true) {
         await entry.stream.stop();
         delete entry.stream;
       }
       entry.stream ??= await openDiskStream(this.#context, this.#points, toOpen, signal);
+      checkMachine(toOpen.request.machine, entry.stream.descriptor.machine);
       return entry.stream;
     });
     entry.opening = opened.catch(() => undefined);

@@ -13,6 +13,10 @@ export const PROCESS_SERVER_ERRORS = defineErrors({
     retryable: false,
     hint: "A machine may write only the disks that its session was granted. Open a session that lists the disk.",
   },
+  MACHINE_IS_REPLICA: {
+    retryable: false,
+    hint: "The machine is a copy of the one that was enrolled, such as a failed-over one. Enrol it again to protect it as a machine of its own.",
+  },
   NOT_FOUND: { retryable: false, hint: "Check the address; see docs/formats/agent-protocol.md." },
   SESSION_REPLACED: {
     retryable: false,
@@ -67,6 +71,7 @@ export const PROCESS_SERVER_STATUS: Readonly<Record<string, number>> = {
   ...AGENT_PROTOCOL_STATUS,
   LENGTH_REQUIRED: 411,
   LOG_TAMPERED: 409,
+  GRANT_INVALID: 409,
   SPOOL_DAMAGED: 500,
   SPOOL_FAILED: 503,
   ENCODER_FAILED: 503,

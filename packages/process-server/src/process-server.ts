@@ -248,7 +248,7 @@ export class ProcessServer implements Service {
         const now = this.#ports.clock.monotonicMs();
         return {
           machineId: session.machineId,
-          hostName: grant.hostName,
+          hostName: grant.machine.hostName,
           epoch: session.epoch,
           silentMs: now - (parts.api.lastSeenMs(session.machineId) ?? now),
           ...(newestPoint === undefined ? {} : { newestPoint }),

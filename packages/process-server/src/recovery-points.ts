@@ -89,6 +89,11 @@ export class RecoveryPoints {
     return this.#groups.get(groupId)?.newestSlot ?? -1;
   }
 
+  /** True where the point of a tag is made, or a newer one is. */
+  isMade({ groupId, slot }: Tag): boolean {
+    return slot <= (this.#groups.get(groupId)?.createdSlot ?? -1);
+  }
+
   /** The newest point that is offered. */
   newestPoint(groupId: Uuid): PointSummary | undefined {
     return this.#groups.get(groupId)?.newestPoint;

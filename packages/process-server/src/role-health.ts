@@ -80,11 +80,13 @@ function drainHealth({ streams, uploadBytesPerSecond }: HealthFacts): readonly H
 }
 
 function streamHealth(stream: DiskStream): readonly HealthError[] {
-  const { trouble } = stream;
-  if (trouble === undefined) return [];
   const { diskId } = stream.keys.log;
-  const { code, hint } = trouble instanceof OsrError ? trouble : HEALTH.INTERNAL;
-  return [{ code, message: messageOf(trouble), hint, diskId }];
+  return [stream.trouble, stream.tampering]
+    .filter((error) => error !== undefined)
+    .map((error) => {
+      const { code, hint } = error instanceof OsrError ? error : HEALTH.INTERNAL;
+      return { code, message: messageOf(error), hint, diskId };
+    });
 }
 
 function entry({ code, hint }: ErrorInfo, message: string): HealthError {

@@ -3,6 +3,7 @@ import type { Uuid } from "@osr/base/uuid";
 import {
   AGENT_PROTOCOL_VERSION,
   type GrantedDisk,
+  type MachineDescription,
   type SessionReply,
   type SessionRequest,
 } from "@osr/contracts/agent-protocol";
@@ -10,6 +11,7 @@ import {
 import type { Admission, DiskAuthority } from "./disk-authority.ts";
 import type { DiskStream } from "./disk-stream.ts";
 import type { DiskStreams } from "./disk-streams.ts";
+import { checkMachine } from "./machine-check.ts";
 import { PROCESS_SERVER_ERRORS } from "./process-server-errors.ts";
 import type { RecoveryPoints } from "./recovery-points.ts";
 import type { Semaphore } from "./semaphore.ts";
@@ -24,8 +26,7 @@ export type DiskGrant = { readonly stream: DiskStream; readonly sizeBytes: numbe
 export type SessionGrant = {
   readonly groupId: Uuid;
   readonly disks: ReadonlyMap<Uuid, DiskGrant>;
-  /** What the machine calls itself. */
-  readonly hostName: string;
+  readonly machine: MachineDescription;
 };
 
 export type SessionOpening = {
@@ -35,8 +36,14 @@ export type SessionOpening = {
   readonly openings: Semaphore;
 };
 
-/** Checks what the shape of the request cannot. Throws INPUT_INVALID. */
-export function checkSessionRequest(request: SessionRequest): void {
+/**
+ * Checks what the shape of the request cannot, before anything of the machine's last session is touched. Throws
+ * INPUT_INVALID, and MACHINE_IS_REPLICA where that session was another machine's.
+ */
+export function checkSessionRequest(
+  request: SessionRequest,
+  granted: Pick<SessionGrant, "machine"> | undefined,
+): void {
   const identities = new Set(request.disks.map(({ identity }) => identity));
   const message =
     request.protocol !== AGENT_PROTOCOL_VERSION
@@ -45,6 +52,7 @@ export function checkSessionRequest(request: SessionRequest): void {
         ? "disks must have different identities"
         : undefined;
   if (message !== undefined) throw new OsrError(PROCESS_SERVER_ERRORS.INPUT_INVALID, message);
+  if (granted !== undefined) checkMachine(request.machine, granted.machine);
 }
 
 /**
@@ -70,7 +78,7 @@ export async function openSession(
     granted.map(({ stream, sizeBytes }) => [stream.keys.log.diskId, { stream, sizeBytes }]),
   );
   return {
-    grant: { groupId, disks, hostName: request.machine.hostName },
+    grant: { groupId, disks, machine: request.machine },
     reply: {
       groupId,
       newestSlot: points.newestSlot(groupId),
@@ -101,6 +109,6 @@ async function openDisk(
   const stream = await opening.streams.open({ machineId, request, disk, admitted }, signal);
   const nextInterval = await stream.beginSession(session, admission.groupId);
   const { identity, sizeBytes } = disk;
-  const history = stream.hasContent ? { history: { sizeBytes: stream.enrolledBytes } } : {};
+  const history = stream.hasContent ? { history: { sizeBytes: stream.descriptor.sizeBytes } } : {};
   return { stream, sizeBytes, reply: { identity, nextInterval, ...stream.acked, ...history } };
 }

@@ -3,7 +3,16 @@ import { createHmac, timingSafeEqual } from "node:crypto";
 import { DISK_BYTES_MAX } from "@osr/base/block-range";
 import { canonicalJson } from "@osr/base/canonical-json";
 import { OsrError, hasCode, messageOf } from "@osr/base/errors";
-import { type Shape, boolean, integer, object, text, uuidText } from "@osr/base/json-shape";
+import {
+  type Shape,
+  boolean,
+  integer,
+  object,
+  oneOf,
+  optional,
+  text,
+  uuidText,
+} from "@osr/base/json-shape";
 import { KIB } from "@osr/base/units";
 import type { Uuid } from "@osr/base/uuid";
 import { type MachineDescription, machineDescriptionShape } from "@osr/contracts/agent-protocol";
@@ -15,6 +24,16 @@ import { REPOSITORY_ERRORS } from "./repository-errors.ts";
 import { parseCanonicalObject, readSmallObject } from "./small-object.ts";
 
 export const DESCRIPTOR_BYTES_MAX = 16 * KIB;
+
+/**
+ * Where a timeline branches off: after segment `seq` of `timeline`, 0 for what that one branches off itself. `tampering`:
+ * the other timeline could not go on, this one is its continuation; `reprotect`: a failed-over machine goes on here.
+ */
+export type TimelineParent = {
+  readonly timeline: number;
+  readonly seq: number;
+  readonly cause: "tampering" | "reprotect";
+};
 
 /** A disk and its machine as they were when it was enrolled: docs/formats/recovery-point.md. */
 export type DiskDescriptor = {
@@ -28,6 +47,8 @@ export type DiskDescriptor = {
   readonly sizeBytes: number;
   readonly isBoot: boolean;
   readonly machine: MachineDescription;
+  /** Absent for the root timeline. */
+  readonly parent?: TimelineParent;
 };
 
 const descriptorShape: Shape<DiskDescriptor> = object<DiskDescriptor>({
@@ -39,6 +60,13 @@ const descriptorShape: Shape<DiskDescriptor> = object<DiskDescriptor>({
   sizeBytes: integer(512, DISK_BYTES_MAX),
   isBoot: boolean,
   machine: machineDescriptionShape,
+  parent: optional(
+    object<TimelineParent>({
+      timeline: integer(1, 2 ** 32 - 1),
+      seq: integer(0),
+      cause: oneOf("tampering", "reprotect"),
+    }),
+  ),
 });
 
 export function encodeDiskDescriptor(descriptor: DiskDescriptor, indexRoot: Buffer): Buffer {
@@ -95,7 +123,7 @@ export async function ensureDiskDescriptor(
   store: ObjectStore,
   vaultId: Uuid,
   descriptor: DiskDescriptor,
-  options: { readonly indexRoot: Buffer; readonly signal?: AbortSignal },
+  options: { readonly indexRoot: Buffer; readonly signal?: AbortSignal | undefined },
 ): Promise<DiskDescriptor> {
   const { indexRoot, signal } = options;
   const log = { vaultId, diskId: descriptor.diskId, timeline: descriptor.timeline };

@@ -3,9 +3,13 @@ import { test } from "node:test";
 import { crc32 } from "node:zlib";
 
 import { OsrError, defineErrors } from "@osr/base/errors";
+import { parseJson } from "@osr/base/json-shape";
 import { uuidOfName } from "@osr/base/uuid";
 
-import { claimLog, commitSegment, readLogTip, taggedSegments } from "./disk-log.ts";
+import { type ClaimGrant, claimGrantShape, signClaimGrant } from "./claim-grant.ts";
+import { commitSegment } from "./disk-log.ts";
+import { claimLog, fenceForFailover } from "./log-claim.ts";
+import { readLogTip } from "./log-end.ts";
 import { segmentName } from "./object-names.ts";
 import { type ObjectBody, type ObjectStore, bodyOf } from "./object-store.ts";
 import { REPOSITORY_ERRORS } from "./repository-errors.ts";
@@ -14,6 +18,7 @@ import { AlteredStore, loadObjects } from "./testing/altered-store.ts";
 import { coded } from "./testing/coded-error.ts";
 import { FIXTURE_CLOCK, TestDisk, type TestSegment, TestVault } from "./testing/log-fixture.ts";
 import { temporaryStore } from "./testing/temporary-store.ts";
+import { taggedSegments } from "./tagged-segments.ts";
 
 const E = REPOSITORY_ERRORS;
 const BLOCK = Buffer.alloc(4096, "block");
@@ -26,23 +31,21 @@ function finished(
   return { header, body: bodyOf(bytes), footerBytes, indexRoot: disk.indexRoot };
 }
 
-function claim(store: ObjectStore, disk: TestDisk, kind: "claim" | "failover" = "claim") {
+function fencing(disk: TestDisk) {
   const { randomness } = disk.vault;
   const owner = uuidOfName("other owner");
-  return claimLog(store, disk.log, {
-    dataKey: disk.dataKey,
-    owner,
-    kind,
-    clock: FIXTURE_CLOCK,
-    randomness,
-  });
+  return { dataKey: disk.dataKey, owner, clock: FIXTURE_CLOCK, randomness };
+}
+
+function claim(store: ObjectStore, disk: TestDisk, grant?: ClaimGrant) {
+  return claimLog(store, disk.log, { ...fencing(disk), grant });
 }
 
 test("an empty log has no tip; the first segment is a fence of generation 1", async () => {
   await using at = await temporaryStore();
   const vault = new TestVault(at.store);
   const disk = await vault.addDisk(4096);
-  const empty = { ...disk.log, timeline: 2 };
+  const empty = { ...disk.log, diskId: uuidOfName("no such disk") };
   assert.equal(await readLogTip(at.store, empty, disk.indexRoot), undefined);
   const { seq, generation, meta } = disk.tip;
   assert.deepEqual([seq, generation], [1, 1]);
@@ -110,10 +113,7 @@ test("another segment of my own generation, or one that is not authentic, is tam
       commitSegment(at.store, disk.log, finished(disk.encode([]), disk)),
       (error) => coded(E.LOG_TAMPERED)(error) && !("authentic" in (error as OsrError).details),
     );
-    await assert.rejects(
-      claim(at.store, disk),
-      coded(E.OBJECT_DAMAGED, E.FORMAT_UNKNOWN, E.OBJECT_MISPLACED),
-    );
+    await assert.rejects(claim(at.store, disk), coded(E.LOG_TAMPERED));
   }
   // My header in front of other bytes: the object id alone proves nothing.
   const segment = second.encode([{ block: 0, bytes: BLOCK }]);
@@ -158,13 +158,63 @@ test("a claim follows an owner that still commits", async () => {
   assert.deepEqual([tip.seq, tip.generation], [5, 2]);
 });
 
-test("after a failover nobody claims the log", async () => {
+test("after a failover nobody claims the log without the vault's grant for that very claim", async () => {
   await using at = await temporaryStore();
   const vault = new TestVault(at.store);
   const disk = await vault.addDisk(4096);
-  await claim(at.store, disk, "failover");
+  const other = await vault.addDisk(4096);
+  const { vaultKey } = vault;
+  await disk.commit([{ block: 0, bytes: BLOCK }], { session: 3, interval: 8, intervalEnded: 7 });
+  const old = disk.encode([]);
+  const fence = await fenceForFailover(at.store, disk.log, { ...fencing(disk), vaultKey });
+  assert.deepEqual([fence.seq, fence.generation, fence.meta.intervalEnded], [3, 2, 7]);
+  assert.equal(fence.meta.fence?.kind, "failover");
+  // The source learns what kind of fence it met.
+  await assert.rejects(
+    disk.commitEncoded(old),
+    (error) =>
+      error instanceof OsrError &&
+      error.code === "LOG_FENCED" &&
+      "kind" in error.details &&
+      error.details.kind === "failover",
+  );
   await assert.rejects(claim(at.store, disk), coded(E.LOG_FENCED));
-  await assert.rejects(disk.commit([]), coded(E.LOG_FENCED));
+  const good = signClaimGrant(vaultKey, disk.log, 3);
+  const bad: ClaimGrant[] = [
+    signClaimGrant(vault.randomness.bytes(32), disk.log, 3),
+    signClaimGrant(vaultKey, disk.log, 4),
+    signClaimGrant(vaultKey, other.log, 3),
+    signClaimGrant(vaultKey, { ...disk.log, timeline: 2 }, 3),
+    { ...signClaimGrant(vaultKey, disk.log, 4), generation: 3 },
+    { ...good, signature: "" },
+    { ...good, signature: "zz" },
+  ];
+  for (const grant of bad) await assert.rejects(claim(at.store, disk, grant), coded(E.GRANT_INVALID));
+  const wire = parseJson(JSON.stringify(good), claimGrantShape);
+  const tip = await claim(at.store, disk, wire);
+  assert.deepEqual([tip.generation, tip.meta.fence?.kind], [3, "handover"]);
+  assert.equal(tip.meta.fence?.grant, good.signature);
+  // From then on the log is an ordinary one again.
+  assert.equal((await claim(at.store, disk)).generation, 4);
+});
+
+test("fencing a log again for the same failover changes nothing, another vault is refused", async () => {
+  await using at = await temporaryStore();
+  const vault = new TestVault(at.store);
+  const disk = await vault.addDisk(4096);
+  const options = { ...fencing(disk), vaultKey: vault.vaultKey };
+  const first = await fenceForFailover(at.store, disk.log, options);
+  assert.deepEqual(await fenceForFailover(at.store, disk.log, options), first);
+  const foreign = { ...options, vaultKey: vault.randomness.bytes(32) };
+  await assert.rejects(fenceForFailover(at.store, disk.log, foreign), coded(E.LOG_FENCED));
+});
+
+test("a claim says whether the log was empty or is handed over", async () => {
+  await using at = await temporaryStore();
+  const vault = new TestVault(at.store);
+  const disk = await vault.addDisk(4096);
+  assert.equal(disk.tip.meta.fence?.kind, "claim");
+  assert.equal((await claim(at.store, disk)).meta.fence?.kind, "handover");
 });
 
 test("a tip that does not follow the segment before it is refused", async () => {
@@ -208,8 +258,8 @@ test("tags are found from the newest on, with their positions", async () => {
   for (const slot of [1, 2, 3]) await vault.cut(slot, new Map([[disk, []]]));
   await disk.commit([{ block: 0, bytes: BLOCK }]);
   const found: number[][] = [];
-  for await (const { tag, seq } of taggedSegments(at.store, disk.log, disk.indexRoot))
-    found.push([tag.slot, seq]);
+  for await (const { tag, position } of taggedSegments(at.store, disk.log, disk))
+    found.push([tag.slot, position.seq]);
   assert.deepEqual(found, [
     [3, 4],
     [2, 3],

@@ -39,6 +39,11 @@ export function groupKeyOf(vaultKey: Buffer, groupId: Uuid): Buffer {
   return derive(vaultKey, NO_SALT, `osr1|group|${groupId}`);
 }
 
+/** The seed of the Ed25519 key that signs claim grants (claim-grant.ts). */
+export function grantSeedOf(vaultKey: Buffer): Buffer {
+  return derive(vaultKey, NO_SALT, "osr1|grant");
+}
+
 /** Wraps one version of the data key of a disk. */
 export function wrappingKeyOf(vaultKey: Buffer, diskId: Uuid, version: number): Buffer {
   return derive(vaultKey, uuidToBytes(diskId), `osr1|wrap|${version}`);

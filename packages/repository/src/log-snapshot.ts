@@ -6,7 +6,8 @@ import { checkFollows, listSegments } from "./disk-log.ts";
 import { type FrameContext, prepareFrameContext } from "./frame.ts";
 import type { IndexOwner } from "./index-part.ts";
 import { type DataKey, frameKeyOf, indexRootOf } from "./key-schedule.ts";
-import { type LogSegment, openSegment } from "./log-segment.ts";
+import { type LogStretch, readLineage } from "./log-lineage.ts";
+import { type LogSegment, type SegmentRef, openSegment } from "./log-segment.ts";
 import type { LogId } from "./object-names.ts";
 import type { ObjectStore } from "./object-store.ts";
 import { REPOSITORY_ERRORS } from "./repository-errors.ts";
@@ -55,7 +56,8 @@ export type SnapshotOptions = {
 };
 
 /**
- * Opens a log at a position: reads the ends of segments 1 to `seq` and checks that they form one chain up to the head.
+ * Opens a log at a position: reads the ends of segments 1 to `seq`, and of those that the log branches off, and checks that
+ * they form one chain up to the head.
  * Throws LOG_BROKEN, KEY_VERSION_UNKNOWN and what openSegment throws.
  */
 export async function openLogSnapshot(
@@ -63,17 +65,13 @@ export async function openLogSnapshot(
   options: SnapshotOptions,
 ): Promise<LogSnapshot> {
   const { log, position, dataKey, signal } = options;
-  const refs = (await listSegments(store, log, signal)).slice(0, position.seq);
-  if (refs.length < position.seq)
-    throw new OsrError(
-      REPOSITORY_ERRORS.LOG_BROKEN,
-      `the log of disk ${log.diskId} ends at segment ${refs.length}, before segment ${position.seq}`,
-      { details: { seq: refs.length + 1 } },
-    );
   const indexRoot = indexRootOf(dataKey);
+  const places: Place[] = [];
+  for (const stretch of await readLineage(store, log, indexRoot, signal))
+    places.push(...(await placesOf(store, stretch, position.seq, signal)));
   let tailBytes = 0;
-  const segments = await mapBounded(refs, OPENS_MAX, async (ref) => {
-    const segment = await openSegment(store, log, ref, { indexRoot, signal });
+  const segments = await mapBounded(places, OPENS_MAX, async ({ of, ref }) => {
+    const segment = await openSegment(store, of, ref, { indexRoot, signal });
     checkKeyVersion(segment, dataKey);
     tailBytes += segment.shards?.length ?? 0;
     return withoutTail(segment, tailBytes <= TAIL_SHARDS_BYTES_MAX);
@@ -87,6 +85,28 @@ export async function openLogSnapshot(
       { details: { seq: position.seq } },
     );
   return new LogSnapshot(store, dataKey, segments);
+}
+
+/** Where a segment is: on a timeline that the log consists of. */
+type Place = { readonly of: LogId; readonly ref: SegmentRef };
+
+/** The segments of one timeline up to its end, or to `seqEnd` on the log itself. Throws LOG_BROKEN where one is missing. */
+async function placesOf(
+  store: ObjectStore,
+  { log, seqEnd: stretchEnd }: LogStretch,
+  positionSeq: number,
+  signal: AbortSignal | undefined,
+): Promise<readonly Place[]> {
+  const seqEnd = stretchEnd ?? positionSeq;
+  if (seqEnd === 0) return [];
+  const refs = (await listSegments(store, log, signal)).refs.slice(0, seqEnd);
+  if (refs.length < seqEnd)
+    throw new OsrError(
+      REPOSITORY_ERRORS.LOG_BROKEN,
+      `the log of disk ${log.diskId} ends at segment ${refs.length}, before segment ${seqEnd}`,
+      { details: { seq: refs.length + 1 } },
+    );
+  return refs.map((ref) => ({ of: log, ref }));
 }
 
 /**

@@ -39,6 +39,21 @@ export function diskDescriptorName(log: LogId): string {
   return `${timelinePrefix(log)}disk.json`;
 }
 
+/** Prefix of everything of a disk, on all its timelines. */
+export function diskPrefix(vaultId: Uuid, diskId: Uuid): string {
+  return `${vaultPrefix(vaultId)}d/${diskId}/`;
+}
+
+/** A name that sorts after all that is ours on a timeline. */
+export function timelineEnd(log: LogId): string {
+  return `${timelinePrefix(log)}zzz`;
+}
+
+/** The timeline that a name with the prefix of its disk belongs to; undefined where it is none of ours. */
+export function timelineOfName(vaultId: Uuid, diskId: Uuid, name: string): number | undefined {
+  return parseTimeline(name.slice(diskPrefix(vaultId, diskId).length).split("/")[0]);
+}
+
 export function wrappedKeyName(vaultId: Uuid, diskId: Uuid, version: number): string {
   return `${vaultPrefix(vaultId)}k/${diskId}/${version}.json`;
 }
@@ -92,7 +107,7 @@ export function parseObjectName(vaultId: Uuid, name: string): ParsedName | undef
 }
 
 function timelinePrefix(log: LogId): string {
-  return `${vaultPrefix(log.vaultId)}d/${log.diskId}/t${log.timeline}/`;
+  return `${diskPrefix(log.vaultId, log.diskId)}t${log.timeline}/`;
 }
 
 function hex64(value: number): string {

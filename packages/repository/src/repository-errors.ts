@@ -56,7 +56,11 @@ export const REPOSITORY_ERRORS = defineErrors({
   },
   LOG_TAMPERED: {
     retryable: false,
-    hint: "Somebody without the keys wrote into the log. Check who has credentials for the storage account and run `osr repository verify`.",
+    hint: "Somebody without the keys wrote into the log. Replication goes on in a child timeline by itself. Check who has credentials for the storage account and run `osr repository verify`.",
+  },
+  GRANT_INVALID: {
+    retryable: false,
+    hint: "The machine has failed over, and this grant does not permit a claim of its log: it is for another log or generation, or was not signed by this vault. Ask the vault for a new one.",
   },
   POINT_INVALID: {
     retryable: false,

@@ -7,6 +7,7 @@ import {
   oneOf,
   optional,
   parseJson,
+  text,
   uuidText,
 } from "@osr/base/json-shape";
 import type { Uuid } from "@osr/base/uuid";
@@ -16,9 +17,20 @@ import { REPOSITORY_ERRORS } from "./repository-errors.ts";
 
 /** Why a fence stands in a log: a process server claims it, hands it over, or the machine failed over. */
 const FENCE_KINDS = ["claim", "handover", "failover"] as const;
-export type FenceKind = (typeof FENCE_KINDS)[number];
+type FenceKind = (typeof FENCE_KINDS)[number];
 
-type Fence = { readonly kind: FenceKind; readonly owner: Uuid };
+/** An Ed25519 public key and a signature, in hex. */
+const GRANT_KEY_CHARS = 64;
+const GRANT_CHARS = 128;
+
+export type Fence = {
+  readonly kind: FenceKind;
+  readonly owner: Uuid;
+  /** Of a `failover` fence, in hex: claims after it need a grant that this public key verifies. */
+  readonly grantKey?: string;
+  /** The signature of the grant that permitted this claim, in hex. */
+  readonly grant?: string;
+};
 
 /** What a segment says about the state of its log: docs/formats/segment.md, `meta`. */
 export type SegmentMeta = {
@@ -33,7 +45,12 @@ export type SegmentMeta = {
   readonly fence?: Fence;
 };
 
-const fenceShape: Shape<Fence> = object<Fence>({ kind: oneOf(...FENCE_KINDS), owner: uuidText });
+const fenceShape: Shape<Fence> = object<Fence>({
+  kind: oneOf(...FENCE_KINDS),
+  owner: uuidText,
+  grantKey: optional(text(GRANT_KEY_CHARS)),
+  grant: optional(text(GRANT_CHARS)),
+});
 
 const segmentMetaShape: Shape<SegmentMeta> = object<SegmentMeta>({
   session: integer(0),

@@ -6,9 +6,11 @@ import { type Uuid, randomUuid } from "@osr/base/uuid";
 import type { Tag, TagClass } from "@osr/contracts/tag";
 
 import { type DiskDescriptor, ensureDiskDescriptor } from "../disk-descriptor.ts";
-import { type LogTip, claimLog, commitSegment, readLogTip } from "../disk-log.ts";
+import { commitSegment } from "../disk-log.ts";
 import { FRAME_BLOCKS_MAX, encodeFrame, frameBytesMax, prepareFrameContext } from "../frame.ts";
 import { type DataKey, frameKeyOf, groupKeyOf, indexKeyOf, indexRootOf } from "../key-schedule.ts";
+import { claimLog } from "../log-claim.ts";
+import { type LogTip, readLogTip } from "../log-end.ts";
 import { OBJECT_KINDS, type ObjectHeader } from "../object-header.ts";
 import type { LogId } from "../object-names.ts";
 import { type ObjectStore, bodyOf } from "../object-store.ts";
@@ -116,7 +118,6 @@ export class TestDisk {
     this.#tip = await claimLog(store, this.log, {
       dataKey: this.dataKey,
       owner: randomUuid(randomness),
-      kind: "claim",
       clock: FIXTURE_CLOCK,
       randomness,
     });
