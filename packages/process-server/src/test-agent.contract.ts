@@ -38,6 +38,8 @@ export type Change =
 export class TestAgent implements Disposable {
   readonly machineId: Uuid;
   readonly client: HttpsClient;
+  /** That of the machine; a copy of it has another one. */
+  biosUuid: string;
   epoch = 0;
   reply: SessionReply | undefined;
 
@@ -48,6 +50,7 @@ export class TestAgent implements Disposable {
     readonly authorityPem: string;
   }) {
     this.machineId = options.machineId;
+    this.biosUuid = options.machineId;
     this.client = new HttpsClient({
       baseUrl: `https://127.0.0.1:${options.port}`,
       authorityPem: options.authorityPem,
@@ -73,7 +76,7 @@ export class TestAgent implements Disposable {
       agentVersion: "test",
       machine: {
         hostName: "machine",
-        biosUuid: this.machineId,
+        biosUuid: this.biosUuid,
         operatingSystem: "Debian",
         kernel: "6.12",
         firmware: "bios",

@@ -189,7 +189,8 @@ test("after a failover nobody claims the log without the vault's grant for that 
     { ...good, signature: "" },
     { ...good, signature: "zz" },
   ];
-  for (const grant of bad) await assert.rejects(claim(at.store, disk, grant), coded(E.GRANT_INVALID));
+  for (const grant of bad)
+    await assert.rejects(claim(at.store, disk, grant), coded(E.GRANT_INVALID));
   const wire = parseJson(JSON.stringify(good), claimGrantShape);
   const tip = await claim(at.store, disk, wire);
   assert.deepEqual([tip.generation, tip.meta.fence?.kind], [3, "handover"]);

@@ -11,7 +11,7 @@ import { type ObjectStore, STORE_ERRORS } from "./object-store.ts";
 import { REPOSITORY_ERRORS } from "./repository-errors.ts";
 
 /** Timelines of a disk that are looked at, whoever made them. */
-const TIMELINES_MAX = 256;
+const TIMELINES_MAX = 64;
 
 type Reading = { readonly indexRoot: Buffer; readonly signal?: AbortSignal | undefined };
 
@@ -19,11 +19,7 @@ type Reading = { readonly indexRoot: Buffer; readonly signal?: AbortSignal | und
  * Where a log goes on: the log itself, or the newest of the child timelines that were begun because of tampering. Writers
  * ask before they claim, readers of recovery points need not. Two lists and no read where nothing was ever tampered with.
  */
-export async function currentLog(
-  store: ObjectStore,
-  log: LogId,
-  reading: Reading,
-): Promise<LogId> {
+export async function currentLog(store: ObjectStore, log: LogId, reading: Reading): Promise<LogId> {
   const continuations = new Map<number, number>();
   for (const timeline of await listTimelines(store, log, reading.signal)) {
     if (timeline <= log.timeline) continue;

@@ -1,7 +1,11 @@
 import { OsrError } from "@osr/base/errors";
 import type { Uuid } from "@osr/base/uuid";
 
-import { DESCRIPTOR_BYTES_MAX, decodeDiskDescriptor } from "./disk-descriptor.ts";
+import {
+  DESCRIPTOR_BYTES_MAX,
+  type TimelineParent,
+  decodeDiskDescriptor,
+} from "./disk-descriptor.ts";
 import { type DataKey, groupKeyOf, indexRootOf } from "./key-schedule.ts";
 import { checkLink } from "./log-segment.ts";
 import { type ParsedName, parseObjectName, vaultPrefix } from "./object-names.ts";
@@ -67,6 +71,18 @@ class RepositoryCheck {
   readonly #dataKeys = new Map<string, DataKey>();
   /** Segments that end with a tag, by disk, timeline and seq. */
   readonly #tagged = new Map<string, CheckedSegment>();
+  /** Where timelines branch off, by disk and timeline. */
+  readonly #parents = new Map<string, TimelineParent>();
+  /** The segments that others branch off, by disk, timeline and seq; undefined until they were read and are whole. */
+  readonly #bases = new Map<string, CheckedSegment | undefined>();
+  /** After which segment a log cannot go on because of tampering, and where it does. */
+  readonly #cuts = new Map<string, { readonly seq: number; readonly next: number }>();
+  /** First segments of timelines that branch off: checked when all logs were read, since parents may come later. */
+  readonly #starts: {
+    readonly object: string;
+    readonly log: Log;
+    readonly start: CheckedSegment;
+  }[] = [];
   readonly #bytesTotal: number;
   #objectsDone = 0;
   #bytesDone = 0;
@@ -111,12 +127,19 @@ class RepositoryCheck {
     const bytes = await readSmallObject(this.#store, object.name, DESCRIPTOR_BYTES_MAX, signal);
     const dataKey = this.#dataKeys.get(`${parsed.diskId}/1`);
     const indexRoot = dataKey === undefined ? undefined : indexRootOf(dataKey);
-    const { diskId, timeline } = decodeDiskDescriptor(bytes, indexRoot);
+    const { diskId, timeline, parent } = decodeDiskDescriptor(bytes, indexRoot);
     if (diskId !== parsed.diskId || timeline !== parsed.timeline)
       throw new OsrError(
         REPOSITORY_ERRORS.OBJECT_MISPLACED,
         `it is the descriptor of disk ${diskId}, timeline ${timeline}`,
       );
+    if (parent === undefined) return;
+    this.#parents.set(logKey(parsed), parent);
+    const parentKey = logKey({ diskId, timeline: parent.timeline });
+    this.#bases.set(`${parentKey}/${parent.seq}`, undefined);
+    const cut = this.#cuts.get(parentKey);
+    if (parent.cause === "tampering" && (cut === undefined || timeline < cut.next))
+      this.#cuts.set(parentKey, { seq: parent.seq, next: timeline });
   }
 
   async *#checkLogs(
@@ -135,7 +158,8 @@ class RepositoryCheck {
         before = undefined;
         if (!described.has(log)) this.#missing(object.name, "its disk has no descriptor");
       }
-      if (parsed.seq !== seqBefore + 1) {
+      const isPart = parsed.seq <= (this.#cuts.get(log)?.seq ?? Infinity);
+      if (isPart && parsed.seq !== seqBefore + 1) {
         const gap = `segment ${seqBefore + 1} is missing before it`;
         this.#problem(object.name, new OsrError(REPOSITORY_ERRORS.LOG_BROKEN, gap));
       }
@@ -143,10 +167,25 @@ class RepositoryCheck {
       // What follows a segment that is missing or unreadable cannot be held against it.
       const isStart = parsed.seq === 1;
       const isLinked = isStart || (before !== undefined && parsed.seq === seqBefore + 1);
-      if (checked !== undefined && isLinked) this.#checkLink(object.name, checked, before);
+      if (checked !== undefined && isStart && this.#parents.has(log))
+        this.#starts.push({ object: object.name, log: parsed, start: checked });
+      else if (checked !== undefined && isLinked) this.#checkLink(object.name, checked, before);
+      if (this.#bases.has(`${log}/${parsed.seq}`)) this.#bases.set(`${log}/${parsed.seq}`, checked);
       before = checked;
       seqBefore = parsed.seq;
     }
+    for (const { object, log: branch, start } of this.#starts)
+      this.#checkLink(object, start, this.#baseOf(branch));
+    yield* this.#flush();
+  }
+
+  /** The segment that a timeline branches off; undefined where that holds nothing, or it is not whole. */
+  #baseOf({ diskId, timeline }: Log): CheckedSegment | undefined {
+    const parent = this.#parents.get(logKey({ diskId, timeline }));
+    // Parents are older; what says otherwise is not followed for ever.
+    if (parent === undefined || parent.timeline >= timeline) return undefined;
+    const log = { diskId, timeline: parent.timeline };
+    return parent.seq === 0 ? this.#baseOf(log) : this.#bases.get(`${logKey(log)}/${parent.seq}`);
   }
 
   async *#checkSegment({
@@ -155,6 +194,14 @@ class RepositoryCheck {
   }: Named<"segment">): AsyncGenerator<CheckEvent, CheckedSegment | undefined> {
     const { vaultId, vaultKey, signal } = this.#options;
     const { diskId, timeline, seq } = parsed;
+    const cut = this.#cuts.get(logKey(parsed));
+    if (cut !== undefined && seq > cut.seq) {
+      const message = `it is no part of the log, which goes on in timeline ${cut.next} after segment ${cut.seq}`;
+      this.#problem(object.name, new OsrError(REPOSITORY_ERRORS.LOG_TAMPERED, message));
+      this.#done(object.sizeBytes);
+      yield* this.#flush();
+      return undefined;
+    }
     const bytesBefore = this.#bytesDone;
     let checked: CheckedSegment | undefined;
     try {
@@ -268,6 +315,8 @@ class RepositoryCheck {
   }
 }
 
-function logKey(of: { readonly diskId: Uuid; readonly timeline: number }): string {
+type Log = { readonly diskId: Uuid; readonly timeline: number };
+
+function logKey(of: Log): string {
   return `${of.diskId}/${of.timeline}`;
 }

@@ -95,10 +95,10 @@ export class TestDisk {
   readonly log: LogId;
   #tip: LogTip | undefined;
 
-  constructor(vault: TestVault, dataKey: DataKey) {
+  constructor(vault: TestVault, dataKey: DataKey, timeline = 1) {
     this.vault = vault;
     this.dataKey = dataKey;
-    this.log = { vaultId: vault.vaultId, diskId: dataKey.diskId, timeline: 1 };
+    this.log = { vaultId: vault.vaultId, diskId: dataKey.diskId, timeline };
   }
 
   get diskId(): Uuid {
