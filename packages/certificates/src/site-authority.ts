@@ -1,5 +1,5 @@
 import "reflect-metadata";
-import { webcrypto } from "node:crypto";
+import { createPublicKey, webcrypto } from "node:crypto";
 
 import {
   BasicConstraintsExtension,
@@ -17,6 +17,8 @@ import {
 
 import type { Clock } from "@osr/base/clock";
 import { HOUR_MS } from "@osr/base/units";
+
+import { requestedKey } from "./certificate-request.ts";
 
 cryptoProvider.set(webcrypto);
 
@@ -36,6 +38,14 @@ export type CertificateOptions = {
   readonly clock: Clock;
 };
 
+export type AuthorityOptions = {
+  readonly commonName: string;
+  readonly days: number;
+  readonly clock: Clock;
+};
+
+type CryptoKeyPair = { readonly publicKey: CryptoKey; readonly privateKey: CryptoKey };
+
 const KEYS: webcrypto.EcKeyGenParams = { name: "ECDSA", namedCurve: "P-256" };
 const SIGNATURE: webcrypto.EcdsaParams & webcrypto.EcKeyImportParams = {
   name: "ECDSA",
@@ -47,12 +57,25 @@ const DAY_MS = 24 * HOUR_MS;
 const SKEW_MS = HOUR_MS;
 
 /** Makes a certificate authority: a self-signed P-256 certificate that may sign end certificates only. */
-export async function createAuthority(options: {
-  readonly commonName: string;
-  readonly days: number;
-  readonly clock: Clock;
-}): Promise<Identity> {
-  const keys = await webcrypto.subtle.generateKey(KEYS, true, ["sign", "verify"]);
+export async function createAuthority(options: AuthorityOptions): Promise<Identity> {
+  return selfSigned(await webcrypto.subtle.generateKey(KEYS, true, ["sign", "verify"]), options);
+}
+
+/**
+ * The authority of a key that exists (PKCS #8 in PEM, P-256). Authorities of one key and name are the same to whoever
+ * checks a certificate, whichever of them it pins.
+ */
+export async function authorityOfKey(
+  privateKeyPem: string,
+  options: AuthorityOptions,
+): Promise<Identity> {
+  const spki = createPublicKey(privateKeyPem).export({ type: "spki", format: "der" });
+  const privateKey = await importKey(privateKeyPem, true);
+  const publicKey = await webcrypto.subtle.importKey("spki", spki, KEYS, true, ["verify"]);
+  return selfSigned({ privateKey, publicKey }, options);
+}
+
+async function selfSigned(keys: CryptoKeyPair, options: AuthorityOptions): Promise<Identity> {
   const certificate = await X509CertificateGenerator.createSelfSigned({
     name: `CN=${options.commonName}`,
     keys,
@@ -73,17 +96,42 @@ export async function issueCertificate(
   options: CertificateOptions,
 ): Promise<Identity> {
   const keys = await webcrypto.subtle.generateKey(KEYS, true, ["sign", "verify"]);
-  const issuer = new X509Certificate(authority.certificatePem);
-  const certificate = await X509CertificateGenerator.create({
+  return identityOf(await certify(authority, keys.publicKey, options), keys.privateKey);
+}
+
+/**
+ * A certificate, in PEM, for the key of a signing request (certificate-request.ts). Its names and uses are those of
+ * `options`; what else the request says counts for nothing. Throws REQUEST_INVALID.
+ */
+export async function signRequest(
+  authority: Identity,
+  csrPem: string,
+  options: CertificateOptions,
+): Promise<string> {
+  const publicKey = await webcrypto.subtle.importKey(
+    "spki",
+    await requestedKey(csrPem),
+    KEYS,
+    true,
+    ["verify"],
+  );
+  return `${(await certify(authority, publicKey, options)).toString("pem")}\n`;
+}
+
+async function certify(
+  authority: Identity,
+  publicKey: CryptoKey,
+  options: CertificateOptions,
+): Promise<X509Certificate> {
+  return X509CertificateGenerator.create({
     subject: `CN=${options.commonName}`,
-    issuer: issuer.subject,
-    publicKey: keys.publicKey,
-    signingKey: await importKey(authority.privateKeyPem),
+    issuer: new X509Certificate(authority.certificatePem).subject,
+    publicKey,
+    signingKey: await importKey(authority.privateKeyPem, false),
     ...validity(options),
     signingAlgorithm: SIGNATURE,
     extensions: endExtensions(options),
   });
-  return identityOf(certificate, keys.privateKey);
 }
 
 function endExtensions(options: CertificateOptions): Extension[] {
@@ -127,7 +175,7 @@ async function identityOf(certificate: X509Certificate, key: CryptoKey): Promise
   };
 }
 
-async function importKey(pem: string): Promise<CryptoKey> {
+async function importKey(pem: string, extractable: boolean): Promise<CryptoKey> {
   const der = Buffer.from(pem.replaceAll(/-----[A-Z ]+-----|\s/g, ""), "base64");
-  return webcrypto.subtle.importKey("pkcs8", der, KEYS, false, ["sign"]);
+  return webcrypto.subtle.importKey("pkcs8", der, KEYS, extractable, ["sign"]);
 }

@@ -11,8 +11,10 @@ import {
   ENROLMENT_ROUTES,
   type EnrolmentReply,
   type EnrolmentRequest,
+  type EnrolmentToken,
   enrolmentReplyShape,
   enrolmentRequestShape,
+  enrolmentTokenShape,
   renewalRequestShape,
 } from "./enrolment.ts";
 import {
@@ -217,7 +219,17 @@ test("what enrols and registers comes back as it was", () => {
     authorityPem: "pem",
     renewAtUnixMs: 1,
   };
+  const token: EnrolmentToken = {
+    tokenId: id("token"),
+    token: HEX,
+    role: "process-server",
+    configurationServer: "127.0.0.1:4443",
+    authorityFingerprint: HEX,
+    id: id("ps"),
+    expiresUnixMs: 1,
+  };
   assert.deepEqual(parseJson(JSON.stringify(request), enrolmentRequestShape), request);
+  assert.deepEqual(parseJson(JSON.stringify(token), enrolmentTokenShape), token);
   assert.deepEqual(parseJson(JSON.stringify(reply), enrolmentReplyShape), reply);
   assert.deepEqual(parseJson('{"csrPem":"csr"}', renewalRequestShape), { csrPem: "csr" });
   assert.deepEqual(parseJson(JSON.stringify(registration), fabricRegistrationShape), registration);

@@ -17,6 +17,30 @@ export const ENROLMENT_ROUTES = {
 export const ENROLLED_ROLES = ["mobility-service", "process-server", "master-target"] as const;
 export type EnrolledRole = (typeof ENROLLED_ROLES)[number];
 
+/** What a one-time token's file holds. A secret. */
+export type EnrolmentToken = {
+  readonly tokenId: Uuid;
+  readonly token: string;
+  readonly role: EnrolledRole;
+  /** `host:port`, as the role reaches it. */
+  readonly configurationServer: string;
+  /** SHA-256 of the public key of the site's authority, in hex. */
+  readonly authorityFingerprint: string;
+  /** Of the machine for which it was made, where it is to be the same one as before. */
+  readonly id?: Uuid | undefined;
+  readonly expiresUnixMs: number;
+};
+
+export const enrolmentTokenShape: Shape<EnrolmentToken> = object<EnrolmentToken>({
+  tokenId: uuidText,
+  token: text(256),
+  role: oneOf(...ENROLLED_ROLES),
+  configurationServer: text(512),
+  authorityFingerprint: text(64),
+  id: optional(uuidText),
+  expiresUnixMs: integer(0),
+});
+
 export const CERTIFICATE_DAYS = 30;
 /** Share of a certificate's life after which it is renewed. */
 export const CERTIFICATE_RENEWED_AT_SHARE = 2 / 3;
@@ -27,7 +51,7 @@ export type EnrolmentRequest = {
   readonly role: EnrolledRole;
   /**
    * `token`: a one-time token. `passphrase`: the site's passphrase, for many machines. Either way `proof` is
-   * HMAC-SHA256(secret, csrPem) in hex: the secret itself is not sent.
+   * HMAC-SHA256(SHA-256(secret as UTF-8), csrPem) in hex: the secret itself is not sent, and its hash is all that is kept.
    */
   readonly proofOf: "token" | "passphrase";
   /** Names the token; absent for the passphrase. */
@@ -35,13 +59,16 @@ export type EnrolmentRequest = {
   readonly proof: string;
   /** PKCS #10. Its subject and extensions are ignored: the configuration server decides what goes into the certificate. */
   readonly csrPem: string;
-  /** Of a machine that was enrolled before, so that it keeps its disks' logs; only with a proof that is valid for it. */
+  /** Of a machine that was enrolled before, so that it keeps its disks' logs; only with a token that was made for it. */
   readonly id?: Uuid | undefined;
   /** What the machine calls itself. */
   readonly hostName: string;
   /** SMBIOS system UUID, lower case: the identity of the machine is bound to it. */
   readonly biosUuid: string;
-  /** Addresses under which a server role is reached; empty for an agent. Comma-separated. */
+  /**
+   * Comma-separated. Of a server role: under which it is reached, for its certificate. Of an agent: those of its machine,
+   * so that it becomes the machine that was discovered under one of them.
+   */
   readonly addresses?: string | undefined;
 };
 

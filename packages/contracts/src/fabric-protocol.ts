@@ -80,9 +80,9 @@ export type FabricRegistration = {
   readonly name: string;
   /** Of a configuration server that takes over a fabric which is registered already: proof as in `takeover`. */
   readonly fabricId?: Uuid | undefined;
-  /** HMAC-SHA256(site secret, csrPem) in hex: the vault keeps a hash-derived verifier, so only the same site takes over. */
+  /** HMAC-SHA256(takeoverKey of the registered fabric, csrPem) in hex: only who has the site's secret takes over. */
   readonly takeover?: string | undefined;
-  /** HMAC-SHA256(site secret, "osr1|fabric-takeover") in hex: kept by the vault as the key that checks a takeover. */
+  /** HMAC-SHA256(site secret, "osr1|fabric-takeover") in hex: kept by the vault, and the key that checks `takeover`. A secret. */
   readonly takeoverKey: string;
   readonly csrPem: string;
   readonly hostName: string;

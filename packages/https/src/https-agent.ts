@@ -1,10 +1,17 @@
 import { request as plainRequest } from "node:http";
 import { Agent, type RequestOptions, request as secureRequest } from "node:https";
 import type { Duplex } from "node:stream";
-import { type ConnectionOptions, connect } from "node:tls";
+import {
+  type ConnectionOptions,
+  type PeerCertificate,
+  checkServerIdentity,
+  connect,
+} from "node:tls";
 
 import { OsrError } from "@osr/base/errors";
 import { MINUTE_MS } from "@osr/base/units";
+import type { Uuid } from "@osr/base/uuid";
+import { type CertificateRole, certificateNameOf } from "@osr/contracts/certificate-name";
 
 import { HTTPS_ERRORS } from "./https-errors.ts";
 
@@ -18,6 +25,11 @@ export type HttpsAgentOptions = {
   readonly authorityPem?: string;
   /** Our certificate, where the server wants one. */
   readonly identity?: ClientIdentity;
+  /**
+   * Who the server must be by its certificate, beside its address: without it, any role of the site could stand in for any
+   * other one.
+   */
+  readonly peer?: { readonly role: CertificateRole; readonly id?: Uuid } | undefined;
   /** Connections at once; further requests wait for a free one. */
   readonly socketsMax: number;
   /** `http://[user:password@]host:port` or `https://…`: every connection is tunnelled through it with CONNECT. */
@@ -35,11 +47,12 @@ type ConnectionCallback = (error: Error | null, socket?: Duplex) => void;
  * Keep-alive connections with a CA bundle, a certificate and a proxy: everything that a connection of ours may need, in
  * one place, for our own client and for the SDKs that accept a Node agent.
  */
-export function createHttpsAgent(options: HttpsAgentOptions): Agent {
+export function createHttpsAgent(options: HttpsAgentOptions): TunnellingAgent {
   return new TunnellingAgent(options);
 }
 
-class TunnellingAgent extends Agent {
+/** See createHttpsAgent. */
+export class TunnellingAgent extends Agent {
   readonly #options: HttpsAgentOptions;
 
   constructor(options: HttpsAgentOptions) {
@@ -48,11 +61,15 @@ class TunnellingAgent extends Agent {
       maxSockets: options.socketsMax,
       minVersion: options.tlsVersionMin,
       ...(options.authorityPem === undefined ? {} : { ca: options.authorityPem }),
-      ...(options.identity === undefined
-        ? {}
-        : { cert: options.identity.certificatePem, key: options.identity.privateKeyPem }),
+      ...(options.identity === undefined ? {} : tlsIdentity(options.identity)),
+      ...(options.peer === undefined ? {} : { checkServerIdentity: serverCheck(options.peer) }),
     });
     this.#options = options;
+  }
+
+  /** New connections show the new certificate; those that are open go on. */
+  replaceIdentity(identity: ClientIdentity): void {
+    Object.assign(this.options, tlsIdentity(identity));
   }
 
   override createConnection(
@@ -80,6 +97,27 @@ class TunnellingAgent extends Agent {
     );
     return socket;
   }
+}
+
+function tlsIdentity({ certificatePem, privateKeyPem }: ClientIdentity): {
+  readonly cert: string;
+  readonly key: string;
+} {
+  return { cert: certificatePem, key: privateKeyPem };
+}
+
+function serverCheck(
+  peer: NonNullable<HttpsAgentOptions["peer"]>,
+): (host: string, certificate: PeerCertificate) => Error | undefined {
+  return (host, certificate) => {
+    const name = certificateNameOf(certificate.subjectaltname);
+    const isPeer = name?.role === peer.role && (peer.id ?? name.id) === name.id;
+    if (isPeer) return checkServerIdentity(host, certificate);
+    return new OsrError(
+      HTTPS_ERRORS.PEER_UNTRUSTED,
+      `${host} is not the ${peer.role} ${peer.id ?? ""} by its certificate`,
+    );
+  };
 }
 
 /** Asks the proxy for a stream to `target`. */

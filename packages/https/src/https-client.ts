@@ -1,12 +1,17 @@
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
-import { type Agent, type RequestOptions, request as secureRequest } from "node:https";
+import { type RequestOptions, request as secureRequest } from "node:https";
 
 import { OsrError, hasCode, messageOf, systemErrorCode } from "@osr/base/errors";
 import type { Scheduler } from "@osr/base/scheduler";
 import { MIB } from "@osr/base/units";
 
 import { errorOfReply } from "./error-body.ts";
-import { type ClientIdentity, createHttpsAgent } from "./https-agent.ts";
+import {
+  type ClientIdentity,
+  type HttpsAgentOptions,
+  type TunnellingAgent,
+  createHttpsAgent,
+} from "./https-agent.ts";
 import { HTTPS_ERRORS } from "./https-errors.ts";
 import { readBody } from "./request-body.ts";
 
@@ -19,6 +24,8 @@ export type HttpsClientOptions = {
   /** The authority that the server's certificate must come from; nothing else is trusted. */
   readonly authorityPem: string;
   readonly identity?: ClientIdentity;
+  /** See HttpsAgentOptions. */
+  readonly peer?: HttpsAgentOptions["peer"];
   readonly socketsMax: number;
   /** Longest time from the call to the whole reply. */
   readonly timeoutMs: number;
@@ -52,7 +59,7 @@ const UNTRUSTED_CODE =
 export class HttpsClient implements Disposable {
   readonly #options: HttpsClientOptions;
   readonly #base: URL;
-  readonly #agent: Agent;
+  readonly #agent: TunnellingAgent;
 
   constructor(options: HttpsClientOptions) {
     this.#options = options;
@@ -86,6 +93,11 @@ export class HttpsClient implements Disposable {
     if (reply.status >= 400)
       throw errorOfReply({ ...reply, retryAfter: reply.headers["retry-after"] });
     return reply;
+  }
+
+  /** New connections show the new certificate. */
+  replaceIdentity(identity: ClientIdentity): void {
+    this.#agent.replaceIdentity(identity);
   }
 
   [Symbol.dispose](): void {

@@ -16,6 +16,10 @@ export type ServerTls = {
   readonly privateKeyPem: string;
   /** Where present, every client must show a certificate of this authority, or the handshake fails. */
   readonly clientAuthorityPem?: string;
+  /** `optional`: clients without a certificate, or with one that is not accepted, come in as nobody: see peerNameOf. */
+  readonly clientCertificate?: "required" | "optional";
+  /** Certificates of that authority that are not accepted any more (`X509 CRL`). */
+  readonly revokedPem?: string | undefined;
 };
 
 export type HttpsServerLimits = {
@@ -108,14 +112,16 @@ export async function startHttpsServer(options: HttpsServerOptions): Promise<Htt
 }
 
 function tlsOptions(tls: ServerTls): TlsOptions {
-  const { certificatePem, privateKeyPem, clientAuthorityPem } = tls;
+  const { certificatePem, privateKeyPem, clientAuthorityPem, revokedPem } = tls;
+  const isRequired = tls.clientCertificate !== "optional";
   return {
     cert: certificatePem,
     key: privateKeyPem,
     minVersion: "TLSv1.3",
     ...(clientAuthorityPem === undefined
       ? {}
-      : { ca: clientAuthorityPem, requestCert: true, rejectUnauthorized: true }),
+      : { ca: clientAuthorityPem, requestCert: true, rejectUnauthorized: isRequired }),
+    ...(revokedPem === undefined ? {} : { crl: revokedPem }),
   };
 }
 

@@ -10,15 +10,20 @@ import { type Log, silentLog } from "@osr/base/log";
 import { systemClock } from "@osr/base/platform/system-clock";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
 import { MIB } from "@osr/base/units";
+import { uuid, uuidOfName } from "@osr/base/uuid";
+import { certificateFacts } from "@osr/certificates/certificate-facts";
+import { createRevocationList } from "@osr/certificates/revocation-list";
 import { type Identity, createAuthority, issueCertificate } from "@osr/certificates/site-authority";
 
 import { HttpsClient, type HttpsClientOptions } from "./https-client.ts";
 import { type HttpsServer, type HttpsServerOptions, startHttpsServer } from "./https-server.ts";
+import { peerNameOf } from "./peer-name.ts";
 import { sendError, sendJson } from "./replies.ts";
 import { readBody } from "./request-body.ts";
 
 const clock = systemClock;
 const scheduler = systemScheduler;
+const URI = "osr://operator/00000000-0000-4000-8000-000000000001";
 const ERRORS = defineErrors({ CACHE_FULL: { retryable: true, hint: "Wait." } });
 
 suite("https", () => {
@@ -39,7 +44,7 @@ suite("https", () => {
     });
     clientIdentity = await issueCertificate(authority, {
       commonName: "client",
-      uri: "osr://operator/00000000-0000-4000-8000-000000000001",
+      uri: URI,
       days: 1,
       clock,
       usage: "client",
@@ -163,6 +168,75 @@ suite("https", () => {
       return true;
     });
     assert.equal(names.length, 1);
+  });
+
+  test("where certificates are optional, those that are not accepted come in as nobody", async () => {
+    const names: unknown[] = [];
+    await using server = await serve({
+      tls: {
+        ...serverIdentity,
+        clientAuthorityPem: authority.certificatePem,
+        clientCertificate: "optional",
+      },
+      handler: async (request, response, signal) => {
+        names.push(peerNameOf(request)?.id);
+        await echo(request, response, signal);
+      },
+    });
+    const common = { days: 1, clock, usage: "client" } as const;
+    const forged = await issueCertificate(stranger, { commonName: "client", uri: URI, ...common });
+    const unnamed = await issueCertificate(authority, { commonName: "client", ...common });
+    using client = clientOf(server, { identity: clientIdentity });
+    await client.request({ method: "GET", path: "/" });
+    client.replaceIdentity(unnamed);
+    await client.request({ method: "GET", path: "/" });
+    for (const identity of [forged, unnamed]) {
+      using other = clientOf(server, { identity });
+      await other.request({ method: "GET", path: "/" });
+    }
+    using nobody = clientOf(server);
+    await nobody.request({ method: "GET", path: "/" });
+    const id = URI.slice("osr://operator/".length);
+    assert.deepEqual(names, [id, undefined, undefined, undefined, undefined]);
+  });
+
+  test("a revoked client certificate is refused once the list is there", async () => {
+    await using server = await serve({ isMutual: true });
+    using before = clientOf(server, { identity: clientIdentity });
+    await before.request({ method: "GET", path: "/" });
+    const { serial } = certificateFacts(clientIdentity.certificatePem);
+    const revoked = [{ serial, revokedUnixMs: clock.unixMs() }];
+    server.replaceCertificate({
+      ...serverIdentity,
+      clientAuthorityPem: authority.certificatePem,
+      revokedPem: await createRevocationList(authority, revoked, clock),
+    });
+    using after = clientOf(server, { identity: clientIdentity });
+    await assert.rejects(
+      after.request({ method: "GET", path: "/" }),
+      coded("PEER_UNAVAILABLE", true),
+    );
+  });
+
+  test("a server must be who the client wants, beside its address", async () => {
+    const named = await issueCertificate(authority, {
+      commonName: "server",
+      uri: URI,
+      ipAddresses: ["127.0.0.1"],
+      days: 1,
+      clock,
+      usage: "server",
+    });
+    await using server = await serve({ tls: named });
+    const id = uuid(URI.slice("osr://operator/".length));
+    using wanted = clientOf(server, { peer: { role: "operator", id } });
+    await wanted.request({ method: "GET", path: "/" });
+    const others = [{ role: "process-server" }, { role: "operator", id: uuidOfName("x") }] as const;
+    for (const peer of others) {
+      using client = clientOf(server, { peer });
+      const call = client.request({ method: "GET", path: "/" });
+      await assert.rejects(call, coded("PEER_UNTRUSTED", false));
+    }
   });
 
   test("a server of another authority is not trusted, nor one under another name", async () => {
