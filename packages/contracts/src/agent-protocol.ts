@@ -137,6 +137,18 @@ export type GrantedDisk = AckedDisk & {
    * since compares the disk instead of copying all of it.
    */
   readonly history?: DiskHistory | undefined;
+  /**
+   * Newest record that is durable here, of whichever session; absent where that is not known. Where it is the agent's own
+   * last one or a later one, nothing that was acknowledged is lost, and what is spooled need not be sent again.
+   */
+  readonly last?: RecordName | undefined;
+};
+
+/** One record of a disk's stream. */
+export type RecordName = {
+  readonly session: number;
+  readonly interval: number;
+  readonly recordNo: number;
 };
 
 export type DiskHistory = {
@@ -160,6 +172,9 @@ export const sessionReplyShape: Shape<SessionReply> = object<SessionReply>({
       identity: text(512),
       nextInterval: integer(1),
       history: optional(object<DiskHistory>({ sizeBytes: integer(512, DISK_BYTES_MAX) })),
+      last: optional(
+        object<RecordName>({ session: integer(0), interval: integer(0), recordNo: integer(0) }),
+      ),
     }),
     DISKS_PER_MACHINE_MAX,
   ),

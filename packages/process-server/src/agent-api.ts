@@ -2,8 +2,9 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { TLSSocket } from "node:tls";
 
 import { DISK_BYTES_MAX } from "@osr/base/block-range";
-import { OsrError } from "@osr/base/errors";
+import { OsrError, isRetryable, messageOf } from "@osr/base/errors";
 import { type Shape, integer, parseJson } from "@osr/base/json-shape";
+import { type RetryPolicy, retryDelayMs } from "@osr/base/retry";
 import { SECOND_MS } from "@osr/base/units";
 import { type Uuid, isUuid } from "@osr/base/uuid";
 import {
@@ -33,6 +34,7 @@ import {
   type SessionOpening,
   checkSessionRequest,
   openSession,
+  resumeSession,
 } from "./session-opening.ts";
 import { Session, SessionTable } from "./session-table.ts";
 
@@ -42,6 +44,12 @@ const BATCH_PATH = /^\/v1\/disks\/([0-9a-f-]{36})\/batches$/;
 
 /** Batches that wait this long for memory make others give way that only wait for their predecessors. */
 const MEMORY_WAIT_MS = 2 * SECOND_MS;
+
+const RESUMING: RetryPolicy = {
+  attemptsMax: Infinity,
+  delayFirstMs: SECOND_MS / 4,
+  delayMaxMs: 30 * SECOND_MS,
+};
 
 export type AgentApiParts = SessionOpening & {
   readonly context: RoleContext;
@@ -55,6 +63,7 @@ export class AgentApi {
   readonly #parts: AgentApiParts;
   readonly #lastSeenMs = new Map<Uuid, number>();
   readonly #stop = new AbortController();
+  readonly #resuming = new Map<Uuid, Promise<void>>();
 
   constructor(parts: AgentApiParts) {
     this.#parts = parts;
@@ -69,6 +78,32 @@ export class AgentApi {
   /** When a machine was last heard of, on the monotonic clock. */
   lastSeenMs(machineId: Uuid): number | undefined {
     return this.#lastSeenMs.get(machineId);
+  }
+
+  /**
+   * Goes on with the sessions of an earlier run: what is spooled is uploaded also where a machine does not come back. Tries
+   * until it is told to stop.
+   */
+  async resumeAll(): Promise<void> {
+    const machineIds = await this.#parts.stored.machineIds();
+    await Promise.all(machineIds.map((machineId) => this.#resumePersistently(machineId)));
+  }
+
+  async #resumePersistently(machineId: Uuid): Promise<void> {
+    const { log, randomness, scheduler } = this.#parts.context;
+    const { signal } = this.#stop;
+    for (let attempt = 1; !signal.aborted; attempt++) {
+      try {
+        await this.#resume(machineId);
+        return;
+      } catch (error) {
+        const message = messageOf(error);
+        log.warn("a session of an earlier run does not go on", { machineId, error: message });
+        if (!isRetryable(error)) return;
+      }
+      const delayMs = retryDelayMs(RESUMING, attempt + 1, randomness);
+      await scheduler.sleep(delayMs, signal).catch(() => undefined);
+    }
   }
 
   async handle(
@@ -109,7 +144,10 @@ export class AgentApi {
 
   async #session(request: IncomingMessage, machineId: Uuid, signal: AbortSignal): Promise<unknown> {
     const wanted = await readJson(request, sessionRequestShape);
-    checkSessionRequest(wanted, this.sessions.granted(machineId)?.grant);
+    const granted = this.sessions.granted(machineId)?.grant;
+    const known = granted === undefined ? await this.#parts.stored.read(machineId) : undefined;
+    checkSessionRequest(wanted, granted ?? known);
+    if (known !== undefined) this.sessions.seenEpoch(machineId, known.epoch);
     let reply: unknown;
     await this.sessions.open(new Session(machineId, wanted.epoch), async (session) => {
       const opened = await openSession(this.#parts, session, wanted, signal);
@@ -120,9 +158,39 @@ export class AgentApi {
     return reply;
   }
 
+  /** The session of `epoch`, also where it is one of an earlier run. */
+  async #current(
+    machineId: Uuid,
+    epoch: number,
+  ): Promise<{ readonly session: Session; readonly grant: SessionGrant }> {
+    if (this.sessions.granted(machineId) === undefined) await this.#resume(machineId);
+    return this.sessions.current(machineId, epoch);
+  }
+
+  /** Resolves at once where there is nothing to go on with. */
+  #resume(machineId: Uuid): Promise<void> {
+    const known = this.#resuming.get(machineId);
+    if (known !== undefined) return known;
+    const resuming = this.#resumeStored(machineId).finally(() => this.#resuming.delete(machineId));
+    this.#resuming.set(machineId, resuming);
+    return resuming;
+  }
+
+  async #resumeStored(machineId: Uuid): Promise<void> {
+    const { stored, context } = this.#parts;
+    const request = await stored.read(machineId);
+    if (request === undefined || this.sessions.granted(machineId) !== undefined) return;
+    const { epoch } = request;
+    // Not the signal of one request: others wait for it, too.
+    await this.sessions.resume(new Session(machineId, epoch), (session) =>
+      resumeSession(this.#parts, session, request, this.#stop.signal),
+    );
+    context.log.info("session goes on after a restart", { machineId, epoch });
+  }
+
   async #heartbeat(request: IncomingMessage, machineId: Uuid): Promise<HeartbeatReply> {
     const { epoch } = await readJson(request, heartbeatRequestShape);
-    const { grant } = this.sessions.current(machineId, epoch);
+    const { grant } = await this.#current(machineId, epoch);
     const newestPoint = this.#parts.points.newestPoint(grant.groupId);
     return {
       disks: [...grant.disks.values()].map(({ stream }) => stream.acked),
@@ -138,6 +206,7 @@ export class AgentApi {
     signal: AbortSignal,
   ): Promise<BatchReply> {
     const { context } = this.#parts;
+    if (this.sessions.granted(machineId) === undefined) await this.#resume(machineId);
     const granted = this.sessions.granted(machineId);
     if (granted === undefined) throw unknownSession();
     if (!granted.grant.disks.has(diskId)) throw foreignDisk(diskId);
@@ -160,7 +229,7 @@ export class AgentApi {
     signal: AbortSignal,
   ): Promise<ComparisonReply> {
     const { epoch } = await readJson(request, comparisonRequestShape);
-    const { session, grant } = this.sessions.current(machineId, epoch);
+    const { session, grant } = await this.#current(machineId, epoch);
     const disk = grant.disks.get(diskId);
     if (disk === undefined) throw foreignDisk(diskId);
     return await this.#parts.comparisons.open(session, disk, signal);
@@ -173,7 +242,7 @@ export class AgentApi {
     signal: AbortSignal,
   ): Promise<Buffer> {
     const { epoch, headSeq, granule, count } = wanted;
-    const { session, grant } = this.sessions.current(machineId, epoch);
+    const { session, grant } = await this.#current(machineId, epoch);
     const disk = grant.disks.get(diskId);
     if (disk === undefined) throw foreignDisk(diskId);
     const comparison = await this.#parts.comparisons.current(session, disk.stream, headSeq);

@@ -13,6 +13,7 @@ import {
 import type { SegmentMeta } from "@osr/repository/segment-meta";
 
 import { readFully } from "./file-writing.ts";
+import type { LastRecord } from "./last-record.ts";
 import { PROCESS_SERVER_ERRORS } from "./process-server-errors.ts";
 import type { SegmentPlan } from "./segment-plan.ts";
 import type { SegmentPaths } from "./spool-layout.ts";
@@ -25,6 +26,7 @@ export type ClosedSegment = {
   readonly plan: SegmentPlan;
   readonly paths: SegmentPaths;
   readonly meta: SegmentMeta;
+  readonly last: LastRecord;
   /** Of the whole object. */
   readonly sizeBytes: number;
   readonly footer: SegmentFooter;
@@ -37,7 +39,7 @@ export type ClosedSegment = {
 export function closedSegmentOf(
   plan: SegmentPlan,
   paths: SegmentPaths,
-  meta: SegmentMeta,
+  what: { readonly meta: SegmentMeta; readonly last: LastRecord },
   end: { readonly indexOffset: number; readonly tail: Buffer; readonly inMemory?: boolean },
 ): ClosedSegment {
   const sizeBytes = end.indexOffset + end.tail.length;
@@ -46,7 +48,7 @@ export function closedSegmentOf(
   return {
     plan,
     paths,
-    meta,
+    ...what,
     sizeBytes,
     footer: decodeFooter(footerBytes, sizeBytes),
     footerBytes,

@@ -16,11 +16,13 @@ import { type TaggedSegment, taggedSegments } from "@osr/repository/tagged-segme
 
 import type { AdmittedDisk } from "./disk-authority.ts";
 import { DiskStream } from "./disk-stream.ts";
+import { readLastRecord } from "./last-record.ts";
 import { type LogOwner, readLogOwner, writeLogOwner } from "./log-owner.ts";
 import { checkMachine } from "./machine-check.ts";
 import type { RecoveryPoints } from "./recovery-points.ts";
 import type { RoleContext } from "./role-context.ts";
 import type { SegmentKeys } from "./segment-plan.ts";
+import { sessionReplaced } from "./session-table.ts";
 import { diskFolder } from "./spool-layout.ts";
 import { recoverSpool } from "./spool-recovery.ts";
 
@@ -36,15 +38,17 @@ export type DiskToOpen = {
   readonly request: SessionRequest;
   readonly disk: SessionDisk;
   readonly admitted: AdmittedDisk;
+  /** False for a session that goes on after a restart: a log that another owner has claimed meanwhile is not its any more. */
+  readonly mayClaim: boolean;
 };
 
 type Reading = { readonly indexRoot: Buffer; readonly signal: AbortSignal };
 
 /**
  * Opens the stream of a disk: describes the disk in the storage account, finds the end of its log, recovers what an
- * earlier run left in the spool, and claims the log unless this spool owns it already. Where somebody without the keys has
- * taken the log's next name, the disk goes on in a child timeline. Write order: the fence is in the log before `owner.json`
- * says that it is ours; a crash between them costs one more fence.
+ * earlier run left in the spool, and claims the log unless this spool owns it already (SESSION_REPLACED where it may not).
+ * Where somebody without the keys has taken the log's next name, the disk goes on in a child timeline. Write order: the
+ * fence is in the log before `owner.json` says that it is ours; a crash between them costs one more fence.
  */
 export async function openDiskStream(
   context: RoleContext,
@@ -64,6 +68,7 @@ export async function openDiskStream(
   const owner = await readLogOwner(folder);
   const isMine = segments.length > 0 || owner?.generation === tip?.generation;
   if (tip === undefined || !isMine) {
+    if (!toOpen.mayClaim) throw sessionReplaced(toOpen.request.epoch);
     tip = await claim(context, toOpen.admitted, { keys, folder, owner, signal });
     const search = { indexRoot, segmentsMax: TAG_SEARCH_SEGMENTS_MAX, signal };
     await completePoints(points, taggedSegments(store, log, search));
@@ -71,7 +76,8 @@ export async function openDiskStream(
     const { seq, head } = tip;
     await points.vaulted(tip.meta.tag, { diskId, timeline: log.timeline, seq, head });
   }
-  const start = { keys, folder, tip, segments, descriptor, tampering };
+  const tipLast = await readLastRecord(folder, tip.seq);
+  const start = { keys, folder, tip, tipLast, segments, descriptor, tampering };
   return new DiskStream(context, points, start);
 }
 

@@ -14,6 +14,7 @@ import { type ClosedSegment, removeSegmentFiles } from "./closed-segment.ts";
 import { DiskUploader } from "./disk-uploader.ts";
 import type { EncodedBatch } from "./encode-batch.ts";
 import { HeldBatches } from "./held-batches.ts";
+import { type LastRecord, lastRecordOf, noteLastRecord } from "./last-record.ts";
 import { PROCESS_SERVER_ERRORS } from "./process-server-errors.ts";
 import type { LogHead } from "./disk-comparison.ts";
 import type { RecoveryPoints } from "./recovery-points.ts";
@@ -46,6 +47,8 @@ export type DiskStreamStart = {
   readonly tip: LogTip;
   /** What the spool holds after the tip, in order. */
   readonly segments: readonly ClosedSegment[];
+  /** Last record of the tip, where it is known. */
+  readonly tipLast: LastRecord | undefined;
   /** The disk and its machine as they were enrolled. */
   readonly descriptor: DiskDescriptor;
   /** Why the log was begun on another timeline just now. */
@@ -60,6 +63,7 @@ export class DiskStream {
   readonly tampering: OsrError | undefined;
   readonly #context: RoleContext;
   readonly #points: RecoveryPoints;
+  readonly #folder: string;
   readonly #generation: number;
   readonly #held: HeldBatches;
   readonly #writer: StreamWriter;
@@ -72,7 +76,8 @@ export class DiskStream {
   #durable: RecordSequence;
   /** What `#durable` becomes with each write under way. */
   #underWay: RecordSequence[] = [];
-  #spooledAt = { spooledInterval: -1, spooledRecordNo: -1 };
+  /** Newest durable record, of whichever session; undefined where only the session and interval of it are known. */
+  #last: LastRecord | undefined;
   #lastWrite: Promise<void> = Promise.resolve();
   #draft: SegmentDraft | undefined;
   #seqNext: number;
@@ -85,12 +90,13 @@ export class DiskStream {
   #counts = { receivedBytes: 0, encodedBytes: 0, uploadedBytes: 0 };
 
   constructor(context: RoleContext, points: RecoveryPoints, start: DiskStreamStart) {
-    const { keys, folder, tip, segments } = start;
+    const { keys, folder, tip, segments, tipLast } = start;
     this.keys = keys;
     this.descriptor = start.descriptor;
     this.tampering = start.tampering;
     this.#context = context;
     this.#points = points;
+    this.#folder = folder;
     this.#generation = tip.generation;
     this.#held = new HeldBatches(context.scheduler);
     const last = segments.at(-1);
@@ -100,6 +106,7 @@ export class DiskStream {
     this.#head = { seq: tip.seq, head: tip.head };
     this.#sessionNewest = meta.session;
     this.#intervalNewest = meta.interval;
+    this.#last = last === undefined ? tipLast : last.last;
     this.#vaultedInterval = tip.meta.intervalEnded;
     this.#taken = this.#durable = new RecordSequence(this.#intervalNewest + 1);
     this.#writer = new StreamWriter(
@@ -133,7 +140,13 @@ export class DiskStream {
   /** What its session has been acknowledged, and what is vaulted over all sessions. */
   get acked(): AckedDisk {
     const { diskId } = this.keys.log;
-    return { diskId, ...this.#spooledAt, vaultedInterval: this.#vaultedInterval };
+    const last = this.#last?.session === this.#session?.session.epoch ? this.#last : undefined;
+    return {
+      diskId,
+      spooledInterval: last?.interval ?? -1,
+      spooledRecordNo: last?.recordNo ?? -1,
+      vaultedInterval: this.#vaultedInterval,
+    };
   }
 
   /** True where anything was ever taken in for the disk, by whichever process server. */
@@ -181,20 +194,38 @@ export class DiskStream {
 
   /**
    * Hands the stream to a new session. When it resolves, every batch of earlier ones was answered, and none will be taken
-   * any more. Returns the first interval that the session may use. Throws EPOCH_STALE where the log has records of a newer
-   * session, and what the stream is refused with.
+   * any more. Throws EPOCH_STALE where the log has records of a newer session, and what the stream is refused with.
    */
-  async beginSession(session: Session, groupId: Uuid): Promise<number> {
+  async beginSession(session: Session, groupId: Uuid): Promise<SessionBegin> {
+    await this.#handTo(session, groupId);
+    if (session.epoch <= this.#sessionNewest) throw epochStale(session.epoch, this.#sessionNewest);
+    this.#taken = this.#durable = new RecordSequence(this.#intervalNewest + 1);
+    return { nextInterval: this.#intervalNewest + 1, last: this.#last };
+  }
+
+  /**
+   * Goes on with a session that was granted before the process server was started. Throws SESSION_REPLACED where the log
+   * has records of a newer session, or it is not known how many of this one.
+   */
+  async resumeSession(session: Session, groupId: Uuid): Promise<SessionBegin> {
+    await this.#handTo(session, groupId);
+    const last = this.#last?.session === session.epoch ? this.#last : undefined;
+    const isKnown = last !== undefined || this.#sessionNewest < session.epoch;
+    if (!isKnown) throw sessionReplaced(session.epoch);
+    this.#taken = this.#durable =
+      last === undefined
+        ? new RecordSequence(this.#intervalNewest + 1)
+        : RecordSequence.after(last);
+    return { nextInterval: this.#intervalNewest + 1, last: this.#last };
+  }
+
+  async #handTo(session: Session, groupId: Uuid): Promise<void> {
     this.#session = { session, groupId };
     this.#held.refuse(sessionReplaced(session.epoch - 1));
     this.#checkOpen();
     await this.#writer.drained();
     session.signal.throwIfAborted();
     this.#checkOpen();
-    if (session.epoch <= this.#sessionNewest) throw epochStale(session.epoch, this.#sessionNewest);
-    this.#taken = this.#durable = new RecordSequence(this.#intervalNewest + 1);
-    this.#spooledAt = { spooledInterval: -1, spooledRecordNo: -1 };
-    return this.#intervalNewest + 1;
   }
 
   /**
@@ -337,15 +368,13 @@ export class DiskStream {
   }
 
   #onDurable({ entry }: Write, encoded: EncodedBatch): void {
-    const { session, interval, lastRecordNo } = entry;
     this.#durable = this.#underWay.shift() ?? this.#durable;
     this.#counts.encodedBytes += encoded.bytes.length;
     const { metrics } = this.#context;
     metrics.batches.inc();
     metrics.encodedBytes.inc(encoded.bytes.length);
     metrics.encoderSeconds.inc(encoded.cpuUs / 1_000_000);
-    if (session === this.#session?.session.epoch)
-      this.#spooledAt = { spooledInterval: interval, spooledRecordNo: lastRecordNo };
+    this.#last = lastRecordOf(entry);
   }
 
   #onClosed(segment: ClosedSegment): void {
@@ -370,10 +399,11 @@ export class DiskStream {
   }
 
   async #onVaulted(segment: ClosedSegment, head: Buffer): Promise<void> {
-    const { meta, plan } = segment;
+    const { meta, plan, last } = segment;
     const { diskId, timeline, seq } = plan.header;
     if (meta.tag !== undefined)
       await this.#points.vaulted(meta.tag, { diskId, timeline, seq, head });
+    await noteLastRecord(this.#folder, seq, last, this.#context.log);
     this.#head = { seq, head };
     this.#vaultedInterval = meta.intervalEnded;
     this.#counts.uploadedBytes += segment.sizeBytes;
@@ -407,6 +437,13 @@ export class DiskStream {
     this.#state = state;
   }
 }
+
+export type SessionBegin = {
+  /** First interval that the session may use. */
+  readonly nextInterval: number;
+  /** Newest record that is durable. */
+  readonly last: LastRecord | undefined;
+};
 
 /** For people and for `osr up`. */
 export type DiskStatus = {

@@ -22,7 +22,7 @@ export type JournalEntry = {
   readonly runs: Uint32Array;
   /** For each zero run: block, count. */
   readonly zeroRuns: Uint32Array;
-  /** Of the interval, where it ends with one. */
+  /** Of the interval, from the entry with its MARK on. */
   readonly tag?: Tag;
 };
 

@@ -1,7 +1,7 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { dirname } from "node:path";
 
-import { assert } from "@osr/base/assert";
+import { must } from "@osr/base/assert";
 import { NO_HEAD } from "@osr/repository/segment-footer";
 import { SegmentBuilder } from "@osr/repository/segment-builder";
 import type { SegmentMeta } from "@osr/repository/segment-meta";
@@ -11,6 +11,7 @@ import type { EncodedBatch } from "./encode-batch.ts";
 import { syncDirectory, writeFully } from "./file-writing.ts";
 import type { JournalEntry } from "./journal-entry.ts";
 import { encodeJournalHead, sealJournalEntry } from "./journal-format.ts";
+import { type LastRecord, lastRecordOf } from "./last-record.ts";
 import { appendEntry, metaAfter } from "./segment-entry.ts";
 import type { SegmentPlan } from "./segment-plan.ts";
 import type { SegmentPaths } from "./spool-layout.ts";
@@ -28,6 +29,7 @@ export class OpenSegment implements AsyncDisposable {
   #meta: SegmentMeta;
   #journalBytes: number;
   #entryNoNext = 0;
+  #last: LastRecord | undefined;
 
   private constructor(
     plan: SegmentPlan,
@@ -92,6 +94,7 @@ export class OpenSegment implements AsyncDisposable {
     this.#entryNoNext += 1;
     this.#journalBytes += sealed.length;
     this.#meta = metaAfter(this.#meta, batch);
+    this.#last = lastRecordOf(batch);
   }
 
   /** Makes everything durable that was appended. */
@@ -101,12 +104,17 @@ export class OpenSegment implements AsyncDisposable {
 
   /** Writes index and footer, whose previous head is not yet known. All of it was synced before. */
   async close(): Promise<ClosedSegment> {
-    assert(this.#entryNoNext > 0, "a segment has at least one batch");
+    const last = must(this.#last, "a segment has at least one batch");
     const indexOffset = this.#builder.sizeBytes;
     const tail = this.#builder.finish(NO_HEAD, this.#meta);
     await writeFully(this.#seg, tail, indexOffset);
     await this.#seg.datasync();
-    return closedSegmentOf(this.plan, this.paths, this.#meta, { indexOffset, tail });
+    return closedSegmentOf(
+      this.plan,
+      this.paths,
+      { meta: this.#meta, last },
+      { indexOffset, tail },
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

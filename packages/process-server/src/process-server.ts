@@ -24,7 +24,9 @@ import { RoleMetrics } from "./role-metrics.ts";
 import { SegmentTarget } from "./segment-target.ts";
 import { Semaphore } from "./semaphore.ts";
 import { OPENINGS_MAX } from "./session-opening.ts";
+
 import { lockSpool } from "./spool-lock.ts";
+import { StoredSessions } from "./stored-sessions.ts";
 
 /** Bodies of batches in memory, over all connections; their frames take about as much again. */
 const BODY_BYTES_MAX = 64 * MIB;
@@ -154,8 +156,10 @@ export class ProcessServer implements Service {
     this.#parts = { ...parts, cache, https };
     this.#listening.resolve({ port: https.port, metricsPort: metrics.port });
     this.#ports.log.info("process server is listening", { port: https.port });
+    const resuming = parts.api.resumeAll();
     await this.#watchCache(cache, parts.streams);
     parts.api.stop();
+    await resuming;
     await parts.comparisons.stop();
     await parts.streams.stop();
     await https.close();
@@ -183,12 +187,14 @@ export class ProcessServer implements Service {
     const openings = new Semaphore(OPENINGS_MAX);
     const bodies = this.#bodies;
     const comparisons = new DiskComparisons(context);
+    const stored = new StoredSessions(spoolFolder);
     const api = new AgentApi({
       context,
       authority,
       streams,
       points,
       openings,
+      stored,
       bodies,
       comparisons,
     });

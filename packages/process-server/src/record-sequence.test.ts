@@ -71,9 +71,23 @@ test("a higher interval abandons the one that is open", () => {
 test("a MARK gives its tag to the END, also over two batches, and nothing comes between", () => {
   const sequence = new RecordSequence(1);
   assert.deepEqual(taken(sequence, batch(1, 0, ZERO, MARK, END)), { ended: true, tag });
-  assert.deepEqual(taken(sequence, batch(2, 0, ZERO, MARK)), { ended: false });
+  assert.deepEqual(taken(sequence, batch(2, 0, ZERO, MARK)), { ended: false, tag });
   assert.throws(() => taken(sequence, batch(2, 2, ZERO)), { code: "HRL_INVALID" });
   assert.deepEqual(taken(sequence, batch(2, 2, END)), { ended: true, tag });
+});
+
+test("a sequence goes on after a record that is durable", () => {
+  const last = { session: 1, interval: 4, recordNo: 6, ended: false, tag };
+  const marked = RecordSequence.after(last);
+  assert.deepEqual(marked.position, { interval: 4, recordNo: 7 });
+  assert.deepEqual(marked.classify(batch(4, 5, ZERO, ZERO)), { kind: "known" });
+  assert.deepEqual(marked.classify(batch(4, 6, ZERO, END)), { kind: "take", skip: 1 });
+  assert.throws(() => taken(marked, batch(4, 7, ZERO)), { code: "HRL_INVALID" });
+  assert.deepEqual(taken(marked, batch(4, 7, END)), { ended: true, tag });
+  const ended = RecordSequence.after({ ...last, ended: true });
+  assert.deepEqual(ended.classify(batch(4, 0, ZERO, END)), { kind: "known" });
+  assert.deepEqual(ended.position, { interval: 5, recordNo: 0 });
+  assert.throws(() => ended.classify(batch(3, 0, END)), { code: "RECORDS_OUT_OF_ORDER" });
 });
 
 test("a copy goes on by itself", () => {

@@ -3,6 +3,7 @@ import { HRL_ERRORS, HRL_TYPES } from "@osr/contracts/hrl-record";
 import type { Tag } from "@osr/contracts/tag";
 
 import { type Batch, tagOf } from "./batch.ts";
+import type { LastRecord } from "./last-record.ts";
 import { PROCESS_SERVER_ERRORS } from "./process-server-errors.ts";
 
 /** What is to be done with a batch that has arrived. */
@@ -46,6 +47,15 @@ export class RecordSequence {
     this.#newest = intervalMin - 1;
   }
 
+  /** Goes on after a record of this session that is durable. */
+  static after({ interval, recordNo, ended, tag }: LastRecord): RecordSequence {
+    const sequence = new RecordSequence(interval);
+    sequence.#newest = interval;
+    const known = { recordNoNext: recordNo + 1, ended, ...(tag === undefined ? {} : { tag }) };
+    sequence.#intervals.set(interval, known);
+    return sequence;
+  }
+
   /** Where the stream goes on. */
   get position(): Position {
     const newest = this.#intervals.get(this.#newest);
@@ -72,8 +82,8 @@ export class RecordSequence {
   }
 
   /**
-   * Takes a batch whose verdict is "take". Says whether it ends the interval, and with which tag. Throws HRL_INVALID where
-   * a MARK is not followed by END at once; then nothing is taken.
+   * Takes a batch whose verdict is "take". Says whether it ends the interval, and which tag the interval has. Throws
+   * HRL_INVALID where a MARK is not followed by END at once; then nothing is taken.
    */
   take(batch: Batch, skip: number): { readonly ended: boolean; readonly tag?: Tag } {
     const taken = batch.records.slice(skip);
@@ -93,7 +103,7 @@ export class RecordSequence {
       if (this.#intervals.size <= INTERVALS_REMEMBERED_MAX) break;
       this.#intervals.delete(oldest);
     }
-    return ended && tag !== undefined ? { ended, tag } : { ended };
+    return tag === undefined ? { ended } : { ended, tag };
   }
 
   /** A copy that goes on from here by itself. */

@@ -33,7 +33,7 @@ export function appendEntry(builder: SegmentBuilder, entry: JournalEntry, frames
     builder.runs.putZero(entry.zeroRuns[zero]!, entry.zeroRuns[zero + 1]!);
 }
 
-/** `meta` of a segment after an entry was added to it. */
+/** `meta` of a segment after an entry was added to it. A tag counts once its interval has ended. */
 export function metaAfter(
   before: SegmentMeta,
   entry: Pick<JournalEntry, "session" | "interval" | "ended" | "tag">,
@@ -42,7 +42,7 @@ export function metaAfter(
     session: entry.session,
     interval: entry.interval,
     intervalEnded: entry.ended ? entry.interval : before.intervalEnded,
-    ...(entry.tag === undefined ? {} : { tag: entry.tag }),
+    ...(entry.ended && entry.tag !== undefined ? { tag: entry.tag } : {}),
   };
 }
 

@@ -23,6 +23,7 @@ import { type ClosedSegment, closedSegmentOf, contentOf } from "./closed-segment
 import { readFully, writeFully } from "./file-writing.ts";
 import type { JournalEntry } from "./journal-entry.ts";
 import { JOURNAL_HEAD_BYTES, decodeJournalHead, openJournalEntry } from "./journal-format.ts";
+import { type LastRecord, lastRecordOf } from "./last-record.ts";
 import { appendEntry, frameBytesOfEntry, metaAfter } from "./segment-entry.ts";
 import { type SegmentKeys, type SegmentPlan, segmentPlanOf } from "./segment-plan.ts";
 import type { SegmentPaths } from "./spool-layout.ts";
@@ -71,7 +72,9 @@ export async function readClosedSegment(
     await readFully(handle, footerBytes, size - SEGMENT_FOOTER_BYTES);
     const footer = decodeFooter(footerBytes, size);
     const meta = await readMeta(handle, plan, footer);
-    segment = { plan, paths, meta, sizeBytes: size, footer, footerBytes };
+    const last = await readLastEntry(paths, plan, footer.indexOffset);
+    if (last === undefined) return undefined;
+    segment = { plan, paths, meta, last, sizeBytes: size, footer, footerBytes };
   } catch (error) {
     if (isDamage(error)) return undefined;
     throw error;
@@ -89,6 +92,29 @@ async function readMeta(
   const directory = Buffer.alloc(footer.directoryBytes);
   await readFully(handle, directory, footer.indexOffset);
   return decodeDirectory(directory, plan, footer.indexBytes - footer.directoryBytes).meta;
+}
+
+/**
+ * The last record of a closed segment. Behind it the journal may have entries that were not taken in when the segment was
+ * closed after a crash: the first one of them has frames that were torn, so that all of them lie beyond its content.
+ */
+async function readLastEntry(
+  paths: SegmentPaths,
+  plan: SegmentPlan,
+  indexOffset: number,
+): Promise<LastRecord | undefined> {
+  const journal = await readDurably(paths.jnl);
+  if (journal === undefined) return undefined;
+  let last: LastRecord | undefined;
+  let offset = JOURNAL_HEAD_BYTES;
+  for (let entryNo = 0; ; entryNo++) {
+    const next = openJournalEntry(journal, offset, entryNo, plan.indexKey);
+    if (next === undefined) return last;
+    const { entry, bytes } = next;
+    if (entry.framesOffset + frameBytesOfEntry(entry) > indexOffset) return last;
+    last = lastRecordOf(entry);
+    offset += bytes;
+  }
 }
 
 async function contentHolds(segment: ClosedSegment): Promise<boolean> {
@@ -116,17 +142,19 @@ export async function recoverSegment(
   try {
     let offset = JOURNAL_HEAD_BYTES;
     let metaNow = meta;
+    let last: LastRecord | undefined;
     for (let entryNo = 0; ; entryNo++) {
       const next = openJournalEntry(journal, offset, entryNo, plan.indexKey);
       const frames = next === undefined ? undefined : await readFrames(handle, builder, next.entry);
       if (next === undefined || frames === undefined) break;
       appendEntry(builder, next.entry, frames);
       metaNow = metaAfter(metaNow, next.entry);
+      last = lastRecordOf(next.entry);
       offset += next.bytes;
     }
-    return offset === JOURNAL_HEAD_BYTES
+    return last === undefined
       ? undefined
-      : await close(handle, { paths, plan, builder, meta: metaNow });
+      : await close(handle, { paths, plan, builder, meta: metaNow, last });
   } finally {
     await handle.close();
   }
@@ -184,9 +212,10 @@ async function close(
     plan: SegmentPlan;
     builder: SegmentBuilder;
     meta: SegmentMeta;
+    last: LastRecord;
   },
 ): Promise<ClosedSegment> {
-  const { paths, plan, builder, meta } = segment;
+  const { paths, plan, builder, meta, last } = segment;
   const indexOffset = builder.sizeBytes;
   const tail = builder.finish(NO_HEAD, meta);
   await handle.truncate(indexOffset);
@@ -200,7 +229,7 @@ async function close(
     await handle.datasync();
     inMemory = true;
   }
-  return closedSegmentOf(plan, paths, meta, { indexOffset, tail, inMemory });
+  return closedSegmentOf(plan, paths, { meta, last }, { indexOffset, tail, inMemory });
 }
 
 function isDamage(error: unknown): boolean {

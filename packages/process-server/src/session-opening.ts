@@ -11,11 +11,14 @@ import {
 import type { Admission, DiskAuthority } from "./disk-authority.ts";
 import type { DiskStream } from "./disk-stream.ts";
 import type { DiskStreams } from "./disk-streams.ts";
+import type { LastRecord } from "./last-record.ts";
 import { checkMachine } from "./machine-check.ts";
 import { PROCESS_SERVER_ERRORS } from "./process-server-errors.ts";
 import type { RecoveryPoints } from "./recovery-points.ts";
 import type { Semaphore } from "./semaphore.ts";
 import type { Session } from "./session-table.ts";
+import { spoolError } from "./spool-error.ts";
+import type { StoredSessions } from "./stored-sessions.ts";
 
 /** Disks of all sessions that are opened at once. */
 export const OPENINGS_MAX = 8;
@@ -34,6 +37,7 @@ export type SessionOpening = {
   readonly streams: DiskStreams;
   readonly points: RecoveryPoints;
   readonly openings: Semaphore;
+  readonly stored: StoredSessions;
 };
 
 /**
@@ -55,23 +59,57 @@ export function checkSessionRequest(
   if (granted !== undefined) checkMachine(request.machine, granted.machine);
 }
 
+type OpenedSession = { readonly grant: SessionGrant; readonly reply: SessionReply };
+
 /**
- * Admits a session: the authority says which disks it may write, their streams are opened and handed over. Throws what
- * the authority, the storage account or a stream refuses it with.
+ * Admits a session: the authority says which disks it may write, their streams are opened and handed over, and it is
+ * noted for after a restart, all before it is granted. Throws what the authority, the storage account, a stream or the
+ * spool refuses it with.
  */
 export async function openSession(
   opening: SessionOpening,
   session: Session,
   request: SessionRequest,
   signal: AbortSignal,
-): Promise<{ readonly grant: SessionGrant; readonly reply: SessionReply }> {
+): Promise<OpenedSession> {
+  const opened = await openStreams(opening, session, request, { isNew: true, signal });
+  // Its streams are open and upload: where there is no room for the note now, there will be.
+  await opening.stored.write(session.machineId, request).catch((cause: unknown) => {
+    throw spoolError(cause);
+  });
+  return opened;
+}
+
+/**
+ * Goes on with a session that was granted before the process server was started: what it was acknowledged is in the spool
+ * or in the log. Throws SESSION_REPLACED where it is not, as after the loss of the spool or the claim of another owner.
+ */
+export async function resumeSession(
+  opening: SessionOpening,
+  session: Session,
+  request: SessionRequest,
+  signal: AbortSignal,
+): Promise<SessionGrant> {
+  const { grant } = await openStreams(opening, session, request, { isNew: false, signal });
+  return grant;
+}
+
+type HowToOpen = { readonly isNew: boolean; readonly signal: AbortSignal };
+
+async function openStreams(
+  opening: SessionOpening,
+  session: Session,
+  request: SessionRequest,
+  how: HowToOpen,
+): Promise<OpenedSession> {
+  const { signal } = how;
   const { authority, points, openings } = opening;
   const admission = await authority.admit(session.machineId, request, signal);
   const { groupId } = admission;
   await points.openGroup(groupId, admission.groupKey, signal);
   const granted = await Promise.all(
     request.disks.map((disk) =>
-      openings.run(() => openDisk(opening, session, { request, disk, admission }, signal)),
+      openings.run(() => openDisk(opening, session, { request, disk, admission }, how)),
     ),
   );
   const disks = new Map(
@@ -95,7 +133,7 @@ async function openDisk(
     readonly disk: SessionRequest["disks"][number];
     readonly admission: Admission;
   },
-  signal: AbortSignal,
+  { isNew, signal }: HowToOpen,
 ): Promise<DiskGrant & { readonly reply: GrantedDisk }> {
   const { request, disk, admission } = toOpen;
   const { machineId } = session;
@@ -106,9 +144,22 @@ async function openDisk(
       `disk ${disk.identity} is not admitted`,
     );
   session.signal.throwIfAborted();
-  const stream = await opening.streams.open({ machineId, request, disk, admitted }, signal);
-  const nextInterval = await stream.beginSession(session, admission.groupId);
+  const toOpenNow = { machineId, request, disk, admitted, mayClaim: isNew };
+  const stream = await opening.streams.open(toOpenNow, signal);
+  const { nextInterval, last } = isNew
+    ? await stream.beginSession(session, admission.groupId)
+    : await stream.resumeSession(session, admission.groupId);
   const { identity, sizeBytes } = disk;
-  const history = stream.hasContent ? { history: { sizeBytes: stream.descriptor.sizeBytes } } : {};
-  return { stream, sizeBytes, reply: { identity, nextInterval, ...stream.acked, ...history } };
+  const reply = {
+    identity,
+    nextInterval,
+    ...stream.acked,
+    ...(stream.hasContent ? { history: { sizeBytes: stream.descriptor.sizeBytes } } : {}),
+    ...(last === undefined ? {} : { last: lastRecordNamed(last) }),
+  };
+  return { stream, sizeBytes, reply };
+}
+
+function lastRecordNamed({ session, interval, recordNo }: LastRecord): GrantedDisk["last"] {
+  return { session, interval, recordNo };
 }

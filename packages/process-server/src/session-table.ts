@@ -53,6 +53,14 @@ export class SessionTable<Grant> {
     const entry = this.#entryOf(session.machineId);
     const newestEpoch = Math.max(entry.epochFloor, entry.newest?.epoch ?? 0);
     if (session.epoch <= newestEpoch) throw epochStale(session.epoch, newestEpoch);
+    return this.#open(entry, session, open);
+  }
+
+  async #open(
+    entry: Entry<Grant>,
+    session: Session,
+    open: (session: Session) => Promise<Grant>,
+  ): Promise<{ readonly session: Session; readonly grant: Grant }> {
     entry.newest?.replace();
     entry.newest = session;
     const opened = entry.opening.then(async () => {
@@ -71,6 +79,23 @@ export class SessionTable<Grant> {
       session.replace();
       throw error;
     }
+  }
+
+  /** Epochs up to this one were used before the process server was started. */
+  seenEpoch(machineId: Uuid, epoch: number): void {
+    const entry = this.#entryOf(machineId);
+    entry.epochFloor = Math.max(entry.epochFloor, epoch);
+  }
+
+  /**
+   * Goes on with a session of an earlier run, where the machine has none in this one. Throws SESSION_REPLACED where it has,
+   * or a newer one came meanwhile, and what `resume` throws; then it may be tried again.
+   */
+  async resume(session: Session, resume: (session: Session) => Promise<Grant>): Promise<void> {
+    const entry = this.#entryOf(session.machineId);
+    if (entry.newest !== undefined || entry.epochFloor > session.epoch)
+      throw sessionReplaced(session.epoch);
+    await this.#open(entry, session, resume);
   }
 
   /** What the session of `epoch` was granted. Throws SESSION_REPLACED where it is not the newest one, or not known. */

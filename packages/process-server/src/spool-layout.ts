@@ -18,6 +18,18 @@ export function ownerFile(folder: string): string {
   return join(folder, "owner.json");
 }
 
+export function lastRecordFile(folder: string): string {
+  return join(folder, "last-record.json");
+}
+
+export function sessionsFolder(spoolFolder: string): string {
+  return join(spoolFolder, "sessions");
+}
+
+export function sessionFile(spoolFolder: string, machineId: Uuid): string {
+  return join(sessionsFolder(spoolFolder), `${machineId}.json`);
+}
+
 export function pendingPointsFolder(spoolFolder: string): string {
   return join(spoolFolder, "points");
 }

@@ -1,8 +1,7 @@
-import { OsrError, messageOf, systemErrorCode } from "@osr/base/errors";
+import { OsrError, messageOf } from "@osr/base/errors";
 import { SECOND_MS } from "@osr/base/units";
 import type { SegmentMeta } from "@osr/repository/segment-meta";
 
-import { cacheFull } from "./cache-meter.ts";
 import { type ClosedSegment, removeSegmentFiles } from "./closed-segment.ts";
 import type { EncodedBatch } from "./encode-batch.ts";
 import type { JournalEntry } from "./journal-entry.ts";
@@ -12,6 +11,7 @@ import type { RoleContext } from "./role-context.ts";
 import { metaCarriedOn } from "./segment-entry.ts";
 import type { SegmentPlan } from "./segment-plan.ts";
 import { recoverSegment } from "./segment-recovery.ts";
+import { spoolError } from "./spool-error.ts";
 import { type SegmentPaths, segmentPaths } from "./spool-layout.ts";
 
 const RECOVERY_RETRY_MS = SECOND_MS;
@@ -233,17 +233,4 @@ export class StreamWriter {
 
 function stopping(): OsrError {
   return new OsrError(PROCESS_SERVER_ERRORS.STOPPING, "the process server is stopping");
-}
-
-/** What an agent is told of an error on the way to the spool. */
-function spoolError(cause: unknown): OsrError {
-  if (cause instanceof OsrError) return cause;
-  const code = systemErrorCode(cause);
-  if (code === "ENOSPC" || code === "EDQUOT")
-    return cacheFull("the file system of the cache is full", cause);
-  return new OsrError(
-    PROCESS_SERVER_ERRORS.SPOOL_FAILED,
-    `the cache cannot be written (${code ?? messageOf(cause)})`,
-    { cause },
-  );
 }
