@@ -38,14 +38,18 @@ export type VaultRequest = ArmRequest & { readonly vault: VaultRow };
 export type ArmReply = { readonly status: 200 | 201 | 204; readonly body?: JsonValue };
 
 /** Reply of an operation that goes on as a job: 202 with the headers of a long-running operation. */
-export type ArmAccepted = { readonly acceptedJobId: Uuid };
+export type ArmAccepted = {
+  readonly acceptedJobId: Uuid;
+  /** Of the resource that the operation ends with, where it is not the request's own. */
+  readonly resourcePath?: string | undefined;
+};
 
 export function ok(body: JsonValue): ArmReply {
   return { status: 200, body };
 }
 
-export function accepted(jobId: Uuid): ArmAccepted {
-  return { acceptedJobId: jobId };
+export function accepted(jobId: Uuid, resourcePath?: string): ArmAccepted {
+  return { acceptedJobId: jobId, resourcePath };
 }
 
 type Route<Method> = {

@@ -45,10 +45,15 @@ export interface JobEngine {
   enqueue(tx: VaultTransaction, job: NewJob): Promise<Uuid>;
   /** Records an operation that was whole within the caller's transaction, as a job that has succeeded. */
   record(tx: VaultTransaction, job: NewJob): Promise<Uuid>;
-  /** Ends a job as Cancelled at its next step; its signal is aborted at once. Throws JOB_STATE where it has ended or is not cancellable. */
-  cancel(jobId: Uuid): Promise<void>;
-  /** Runs a failed or cancelled job again from the task at which it ended. Throws JOB_STATE in other states. */
-  restart(jobId: Uuid): Promise<void>;
+  /**
+   * Ends a job as Cancelled at its next step; its signal is aborted when the transaction has committed. Throws JOB_STATE where it has ended or is not
+   * cancellable.
+   */
+  cancel(tx: VaultTransaction, jobId: Uuid): Promise<void>;
+  /** Runs a failed or cancelled job again from the task at which it ended. Throws JOB_STATE in other states and for kinds without `restart`. */
+  restart(tx: VaultTransaction, jobId: Uuid): Promise<void>;
   /** Answers `waitForPerson` of a suspended job. Throws JOB_STATE where nothing waits. */
-  resume(jobId: Uuid, comments: string): Promise<void>;
+  resume(tx: VaultTransaction, jobId: Uuid, comments: string): Promise<void>;
+  /** True for kinds of jobs that `restart` takes. */
+  isRestartable(kind: string): boolean;
 }

@@ -27,6 +27,11 @@ export type Operation<I extends JsonValue> = {
    * the job succeeds.
    */
   ended?(tx: VaultTransaction, jobId: Uuid, input: I): Promise<void>;
+  /**
+   * Takes the domain again for a restart, in the transaction that opens the job anew; throws ArmError where its state does not allow it. Tasks and
+   * transactions that were remembered are not run again. Absent: a job of this kind cannot be restarted.
+   */
+  restart?(tx: VaultTransaction, jobId: Uuid, input: I): Promise<void>;
 };
 
 export interface OperationContext {
@@ -56,7 +61,7 @@ export interface OperationContext {
   step<T extends JsonValue>(name: string, work: (signal: AbortSignal) => Promise<T>): Promise<T>;
   /** A durable wait: after a crash only what is left of it is waited for. `name` is unique within the job. */
   sleep(name: string, ms: number): Promise<void>;
-  /** Suspends the job until a person answers (JobEngine.resume). `name` is unique within the job. */
+  /** Suspends the job until a person answers (JobEngine.resume). `name` is the id of one of its tasks, which shows the instructions. */
   waitForPerson(name: string, instructions: string): Promise<{ readonly comments: string }>;
   /** Of the whole job, 0 to 1000. Shown, not remembered. */
   progress(permille: number): Promise<void>;

@@ -1,0 +1,14 @@
+import { migration0001 } from "./migrations/0001-core.ts";
+import { migration0002 } from "./migrations/0002-fabrics.ts";
+import { migration0003 } from "./migrations/0003-jobs.ts";
+import { migration0004 } from "./migrations/0004-access.ts";
+
+export type Migration = { readonly number: number; readonly sql: string };
+
+/** In the order in which they run. What has been released never changes; a database refuses one that did. */
+export const MIGRATIONS: readonly Migration[] = [
+  { number: 1, sql: migration0001 },
+  { number: 2, sql: migration0002 },
+  { number: 3, sql: migration0003 },
+  { number: 4, sql: migration0004 },
+];

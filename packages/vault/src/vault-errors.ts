@@ -1,0 +1,46 @@
+import { defineErrors } from "@osr/base/errors";
+
+/** What the vault reports by itself. Refusals of requests are ArmErrors. */
+export const VAULT_ERRORS = defineErrors({
+  SCHEMA_NEWER: {
+    retryable: false,
+    hint: "A newer version of the vault has used this database. Start that version.",
+  },
+  SCHEMA_CHANGED: {
+    retryable: false,
+    hint: "This is another build of the vault than the one that made the database. Start that one, or restore a backup.",
+  },
+  LEASE_LOST: {
+    retryable: false,
+    hint: "Another vault process has taken over this database; this one stops. Run one vault for a database.",
+  },
+  LEASE_HELD: {
+    retryable: true,
+    hint: "Another vault process works on this database. Stop it, or give this one a database of its own.",
+  },
+  JOB_STATE: { retryable: false, hint: "Look at the job's state and its allowed actions." },
+  JOB_NOT_FOUND: { retryable: false, hint: "List the jobs of the vault." },
+  JOB_CANCELLED: { retryable: false, hint: "Start the operation again if it is still wanted." },
+  VAULT_STOPPING: { retryable: true, hint: "The operation goes on when the vault is back." },
+  ORDER_TIMEOUT: {
+    retryable: true,
+    hint: "The configuration server did not carry out the order in time. Check that it runs and reaches the vault.",
+  },
+  ORDER_FAILED: { retryable: false, hint: "The message says what the configuration server met." },
+  REGISTRATION_REFUSED: {
+    retryable: false,
+    hint: "Make new vault credentials (osr vault credentials) and register with them; each file is good for one registration within its days.",
+  },
+  CERTIFICATE_REQUIRED: {
+    retryable: false,
+    hint: "Register the configuration server again, so that it has a certificate of this vault.",
+  },
+  FABRIC_UNKNOWN: {
+    retryable: false,
+    hint: "The fabric was removed from the vault. Register the configuration server again.",
+  },
+  FABRIC_NAME_TAKEN: {
+    retryable: false,
+    hint: "Choose another name, or take the fabric over with the secret of its site.",
+  },
+});
