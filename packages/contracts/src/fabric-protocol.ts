@@ -193,7 +193,7 @@ export type OrderResult = {
   readonly error?: HealthError | undefined;
 };
 
-const orderResultShape: Shape<OrderResult> = object<OrderResult>({
+export const orderResultShape: Shape<OrderResult> = object<OrderResult>({
   orderId: uuidText,
   state: oneOf("running", "succeeded", "failed"),
   error: optional(healthErrorShape),
@@ -214,7 +214,7 @@ export type FabricMachine = {
   readonly isGone?: boolean | undefined;
 };
 
-const fabricMachineShape: Shape<FabricMachine> = object<FabricMachine>({
+export const fabricMachineShape: Shape<FabricMachine> = object<FabricMachine>({
   machineId: uuidText,
   friendlyName: text(255),
   address: text(4 * KIB),
@@ -232,7 +232,7 @@ export type FabricGateway = {
   readonly facts: GatewayFacts;
 };
 
-const fabricGatewayShape: Shape<FabricGateway> = object<FabricGateway>({
+export const fabricGatewayShape: Shape<FabricGateway> = object<FabricGateway>({
   id: uuidText,
   role: oneOf("process-server", "master-target"),
   lastSeenUnixMs: integer(0),

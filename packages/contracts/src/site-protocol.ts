@@ -75,6 +75,8 @@ export type AgentSettings = {
   readonly appPointIntervalSeconds: number;
   /** Grows where an administrator asks for a comparison of all disks with the log (repair replication). */
   readonly resyncRequest: number;
+  /** An order to shut the machine down. It is obeyed once: the agent keeps the id of the last one. */
+  readonly shutDownOrder?: Uuid | undefined;
 };
 
 export const agentSettingsShape: Shape<AgentSettings> = object<AgentSettings>({
@@ -92,6 +94,7 @@ export const agentSettingsShape: Shape<AgentSettings> = object<AgentSettings>({
   pointIntervalSeconds: integer(1),
   appPointIntervalSeconds: integer(0),
   resyncRequest: integer(0),
+  shutDownOrder: optional(uuidText),
 });
 
 /** How the storage account is reached with one credential. */

@@ -9,6 +9,8 @@ export type PeerName = CertificateName & {
   /** Of the certificate: in hex, lower case. */
   readonly serial: string;
   readonly expiresUnixMs: number;
+  /** Node's text of the subject alternative names. */
+  readonly names: string;
 };
 
 const known = new WeakMap<object, PeerName | null>();
@@ -30,5 +32,6 @@ function readName(socket: TLSSocket): PeerName | undefined {
   const name = certificateNameOf(certificate.subjectAltName);
   if (name === undefined) return undefined;
   const serial = certificate.serialNumber.toLowerCase();
-  return { ...name, serial, expiresUnixMs: certificate.validToDate.getTime() };
+  const names = certificate.subjectAltName ?? "";
+  return { ...name, serial, names, expiresUnixMs: certificate.validToDate.getTime() };
 }
