@@ -80,7 +80,7 @@ export type FabricRegistration = {
   readonly name: string;
   /** Of a configuration server that takes over a fabric which is registered already: proof as in `takeover`. */
   readonly fabricId?: Uuid | undefined;
-  /** HMAC-SHA256(takeoverKey of the registered fabric, csrPem) in hex: only who has the site's secret takes over. */
+  /** HMAC-SHA256(the 32 bytes of the registered fabric's takeoverKey, csrPem) in hex: only who has the site's secret takes over. */
   readonly takeover?: string | undefined;
   /** HMAC-SHA256(site secret, "osr1|fabric-takeover") in hex: kept by the vault, and the key that checks `takeover`. A secret. */
   readonly takeoverKey: string;
@@ -94,7 +94,6 @@ export const fabricRegistrationShape: Shape<FabricRegistration> = object<FabricR
   token: text(64),
   name: text(64),
   fabricId: optional(uuidText),
-  takeover: optional(text(64)),
   takeoverKey: text(64),
   csrPem: text(16 * KIB),
   hostName: text(255),

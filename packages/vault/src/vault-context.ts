@@ -1,3 +1,4 @@
+import type { Identity } from "@osr/certificates/site-authority";
 import type { Clock } from "@osr/base/clock";
 import type { Log } from "@osr/base/log";
 import type { Randomness } from "@osr/base/randomness";
@@ -23,6 +24,8 @@ export type VaultPorts = {
    * 32 bytes: wraps data keys (ensureDataKey), derives group keys (groupKeyOf) and opens sealed state. Never in the database, a log or a reply.
    */
   readonly vaultKey: Buffer;
+  /** Signs the certificates of configuration servers. */
+  readonly authority: Identity;
 };
 
 /** Gives others access to the storage account. */

@@ -39,6 +39,12 @@ export const VAULT_ERRORS = defineErrors({
     retryable: false,
     hint: "The fabric was removed from the vault. Register the configuration server again.",
   },
+  FABRIC_NAME_INVALID: {
+    retryable: false,
+    hint: "Names have up to 64 letters, digits, dots, hyphens and underscores, and begin with a letter or digit.",
+  },
+  DATABASE_AWAY: { retryable: true, hint: "The request may be sent again in some seconds." },
+  NOT_FOUND: { retryable: false, hint: "See docs/formats/fabric-protocol.md." },
   FABRIC_NAME_TAKEN: {
     retryable: false,
     hint: "Choose another name, or take the fabric over with the secret of its site.",

@@ -10,8 +10,6 @@ import type { Caller } from "../arm/resource-routes.ts";
 import type { VaultDatabase, VaultTransaction } from "../database/database.ts";
 import { type Grant, grantsOf } from "./roles.ts";
 
-/** Longest life of a token. */
-export const TOKEN_HOURS_MAX = 10 * 365 * 24;
 const PREFIX = "osr_";
 
 export type IssuedToken = {

@@ -143,6 +143,7 @@ export class ArmService {
       ...call.request,
       parameters: match.parameters,
       resourcePath: `/${segments.slice(0, match.resourceSegments).join("/")}`,
+      segments: segments.slice(0, match.resourceSegments),
       body: "read" in route || "readRoot" in route ? undefined : await bodyOf(call.message),
     };
     if ("readRoot" in route) return route.readRoot(request, database);
@@ -220,7 +221,8 @@ export class ArmService {
     const status = isUuid(jobId) ? await operationStatus(database, vault.id, jobId) : undefined;
     if (status === undefined || !isUuid(jobId)) throw notFound(`operation ${jobId ?? ""}`);
     if (!status.isEnded) {
-      const request = { ...call.request, parameters: {}, resourcePath: path, body: undefined };
+      const place = { parameters: {}, resourcePath: path, segments: resource, body: undefined };
+      const request = { ...call.request, ...place };
       const headers = acceptedHeaders(request, vault, jobId, this.#options.retryAfterSeconds);
       return { status: 202, headers };
     }
@@ -238,7 +240,7 @@ export class ArmService {
 type Call = {
   readonly message: IncomingMessage;
   readonly caller: AuthenticatedCaller;
-  readonly request: Omit<ArmRequest, "parameters" | "resourcePath" | "body">;
+  readonly request: Omit<ArmRequest, "parameters" | "resourcePath" | "segments" | "body">;
 };
 
 function refusal(error: ArmError): Answer {

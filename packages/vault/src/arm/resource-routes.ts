@@ -19,6 +19,8 @@ export type ArmRequest = {
   readonly parameters: Readonly<Record<string, string>>;
   /** The path of the resource (of an action: without it), decoded segments joined; the ids of replies begin with it. */
   readonly resourcePath: string;
+  /** The same, as segments: the vault's own are the first eight. */
+  readonly segments: readonly string[];
   /** Names in lower case: `$filter`, `$skiptoken`. */
   readonly query: ReadonlyMap<string, string>;
   readonly apiVersion: string;

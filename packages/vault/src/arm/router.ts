@@ -3,8 +3,6 @@ import { ArmError } from "./arm-error.ts";
 import { templateParts } from "./arm-path.ts";
 import type { ArmAccepted, ArmReply, ArmRequest, ResourceRoute } from "./resource-routes.ts";
 
-export type Method = "GET" | "PUT" | "PATCH" | "POST" | "DELETE";
-
 type Common = { readonly path: string; readonly action: string; readonly summary: string };
 
 /** An operation on what is no resource of a vault that exists: vaults themselves, lists of a subscription. */

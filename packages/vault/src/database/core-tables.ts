@@ -102,9 +102,9 @@ export type FabricTable = {
   version: string;
   site_authority_pem: string;
   takeover_key: string;
-  /** SHA-256 fingerprint of the certificate that is valid, and of the one before it until the new one was used. */
-  certificate_fingerprint: string;
-  previous_fingerprint: string | null;
+  /** Of the newest certificate, and of the one before it until the newest was used. */
+  certificate_serial: string;
+  previous_serial: string | null;
   certificate_expires_at: UnixMs;
   /** Of the desired state; begins with 1. */
   revision: number;
@@ -150,7 +150,8 @@ export type FabricOrderTable = {
 export type FabricCredentialTable = {
   id: Uuid;
   vault_id: Uuid;
-  token_sha256: string;
+  /** Of the token in the credentials file, or of the certificate (DER) that was uploaded for it. */
+  sha256: string;
   expires_at: UnixMs;
   used_at: UnixMs | null;
   created_at: UnixMs;

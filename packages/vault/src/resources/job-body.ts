@@ -100,7 +100,10 @@ function allowedActions({ job }: JobReading, jobs: JobEngine): string[] {
   ];
 }
 
-/** The id of a job, or of "none" where a resource has no job at the moment. */
+/**
+ * The id of a job, or of "None" where a resource has no job at the moment.
+ * @public
+ */
 export function jobArmId(vault: VaultRow, jobId: string | undefined): string {
   return armIdOf(vault, ["replicationJobs", jobId ?? "None"]);
 }

@@ -20,6 +20,15 @@ export const SUBSCRIPTION = "00000000-0000-4000-8000-0000000000aa";
 export const GROUP = "rg";
 export const VAULT_PATH = `/subscriptions/${SUBSCRIPTION}/resourceGroups/${GROUP}/providers/Microsoft.RecoveryServices/vaults/vault`;
 
+export const VERSION = "api-version=2023-06-01";
+
+export type TestReply = {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  /** Parsed where it is JSON. */
+  readonly body: any;
+};
+
 /** A vault in this process, on a database of its own, behind HTTPS with its own authority. */
 export type TestVault = AsyncDisposable & {
   readonly url: string;
@@ -33,7 +42,7 @@ export type TestVault = AsyncDisposable & {
     method: string,
     path: string,
     options?: { body?: unknown; token?: string | undefined; raw?: Buffer },
-  ): Promise<{ status: number; headers: IncomingHttpHeaders; body: any }>;
+  ): Promise<TestReply>;
 };
 
 export async function startTestVault(
@@ -42,9 +51,15 @@ export async function startTestVault(
 ): Promise<TestVault> {
   await using stack = new AsyncDisposableStack();
   const { store } = stack.use(await temporaryStore());
-  const ports = { ...testPorts(store), ...options.ports };
   const { authority, server } = await testIdentities();
-  const common = { databaseUrl, host: "127.0.0.1", port: 0, tls: server, retryAfterSeconds: 0 };
+  const ports = { ...testPorts(store, authority), ...options.ports };
+  const common = {
+    databaseUrl,
+    host: "127.0.0.1",
+    port: 0,
+    identity: server,
+    retryAfterSeconds: 0,
+  };
   const vault = new Vault({ ...common, ...options }, ports);
   const running = vault.run();
   stack.defer(async () => {
@@ -74,7 +89,7 @@ export async function startTestVault(
   };
 }
 
-function testPorts(store: ObjectStore): VaultPorts {
+function testPorts(store: ObjectStore, authority: Identity): VaultPorts {
   return {
     clock: systemClock,
     randomness: systemRandomness,
@@ -82,6 +97,7 @@ function testPorts(store: ObjectStore): VaultPorts {
     log: silentLog,
     store,
     vaultKey: Buffer.alloc(32, 7),
+    authority,
     storageAccess: {
       ingest: () => Promise.resolve(grant("ingest")),
       reader: () => Promise.resolve(grant("reader")),
@@ -116,12 +132,8 @@ export async function request(options: {
   readonly body?: unknown;
   readonly raw?: Buffer;
   readonly identity?: { certificatePem: string; privateKeyPem: string };
-}): Promise<{ status: number; headers: IncomingHttpHeaders; body: any }> {
-  const { promise, resolve, reject } = Promise.withResolvers<{
-    status: number;
-    headers: IncomingHttpHeaders;
-    body: any;
-  }>();
+}): Promise<TestReply> {
+  const { promise, resolve, reject } = Promise.withResolvers<TestReply>();
   const bytes =
     options.raw ??
     (options.body === undefined ? undefined : Buffer.from(JSON.stringify(options.body)));

@@ -9,8 +9,8 @@ create table fabric (
   version text not null,
   site_authority_pem text not null,
   takeover_key text not null,
-  certificate_fingerprint text not null,
-  previous_fingerprint text,
+  certificate_serial text not null,
+  previous_serial text,
   certificate_expires_at bigint not null,
   revision bigint not null,
   applied_revision bigint not null,
@@ -57,7 +57,7 @@ create index fabric_order_open on fabric_order (fabric_id) where ended_at is nul
 create table fabric_credential (
   id uuid primary key,
   vault_id uuid not null references vault on delete cascade,
-  token_sha256 text not null unique,
+  sha256 text not null unique,
   expires_at bigint not null,
   used_at bigint,
   created_at bigint not null

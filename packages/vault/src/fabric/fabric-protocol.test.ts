@@ -1,0 +1,186 @@
+import assert from "node:assert/strict";
+import { X509Certificate } from "node:crypto";
+import { after, before, test } from "node:test";
+
+import { systemClock } from "@osr/base/platform/system-clock";
+import { systemRandomness } from "@osr/base/platform/system-randomness";
+import { randomUuid } from "@osr/base/uuid";
+import { createCertificateRequest } from "@osr/certificates/certificate-request";
+import { createAuthority } from "@osr/certificates/site-authority";
+
+import { type TestPostgres, startTestPostgres } from "../testing/test-database.ts";
+import {
+  createVault,
+  credentialToken,
+  register,
+  registrationOf,
+  testFabric,
+  testMachine,
+} from "../testing/test-fabric.ts";
+import {
+  type TestVault,
+  VAULT_PATH,
+  VERSION,
+  request,
+  startTestVault,
+} from "../testing/test-vault.ts";
+
+let postgres: TestPostgres;
+let vault: TestVault;
+before(async () => {
+  postgres = await startTestPostgres();
+  vault = await startTestVault(await postgres.newDatabase());
+  await createVault(vault);
+});
+after(async () => {
+  await vault[Symbol.asyncDispose]();
+  await postgres[Symbol.asyncDispose]();
+});
+
+const api = (path: string): string => `${VAULT_PATH}/${path}?${VERSION}`;
+const registration = (body: unknown, identity?: Parameters<typeof request>[0]["identity"]) =>
+  request({
+    url: `${vault.url}/fabric/v1/registration`,
+    ca: vault.authorityPem,
+    method: "POST",
+    body,
+    ...(identity === undefined ? {} : { identity }),
+  });
+
+test("a fabric registers, reports, and is shown with what it reported", async () => {
+  const fabric = await register(vault, { name: "berlin" });
+  const machine = testMachine(randomUuid(systemRandomness));
+  const { body } = await fabric.report({ machines: [machine] });
+  assert.deepEqual(body, { wantsWhole: false });
+  const path = `replicationFabrics/berlin/replicationProtectionContainers/cloud_${fabric.fabricId}`;
+  const shown = await vault.request("GET", api("replicationFabrics/BERLIN"));
+  assert.equal(shown.body.properties.health, "Normal");
+  assert.deepEqual(shown.body.properties.customDetails.runAsAccounts, [
+    { accountId: "1", accountName: "root" },
+  ]);
+  const items = await vault.request("GET", api(`${path}/replicationProtectableItems`));
+  assert.deepEqual(
+    items.body.value.map((item: any) => [
+      item.name,
+      item.properties.customDetails.diskDetails[0].diskId,
+    ]),
+    [[machine.machineId, "serial:a"]],
+  );
+  const filter = "&$filter=state%20eq%20%27Protected%27";
+  const none = await vault.request("GET", api(`${path}/replicationProtectableItems`) + filter);
+  assert.deepEqual(none.body.value, []);
+  await fabric.report({ machines: [] });
+  const gone = await vault.request("GET", api(`${path}/replicationProtectableItems`));
+  assert.deepEqual(gone.body.value, []);
+});
+
+test("a discovery waits for the configuration server, whose answer ends its job", async () => {
+  const fabric = await register(vault, { name: "discovery" });
+  await fabric.report({});
+  const { revision } = await fabric.desired();
+  const waiting = fabric.desired(revision);
+  const started = await vault.request(
+    "POST",
+    api(
+      `replicationFabrics/discovery/replicationProtectionContainers/cloud_${fabric.fabricId}/discoverProtectableItem`,
+    ),
+    { body: { properties: { friendlyName: "pc", ipAddress: "10.0.0.9", osType: "Linux" } } },
+  );
+  assert.equal(started.status, 202);
+  const wish = await waiting;
+  const [order] = wish.orders;
+  assert.deepEqual(
+    [order?.kind, order?.address, order?.operatingSystem],
+    ["discover-machine", "10.0.0.9", "linux"],
+  );
+  const job = (): Promise<any> =>
+    vault.request(
+      "GET",
+      api(`replicationJobs/${started.headers.location?.split("?")[0]?.split("/").at(-1)}`),
+    );
+  assert.equal((await job()).body.properties.state, "InProgress");
+  const orderResults = [{ orderId: order!.id, state: "succeeded" as const }];
+  await fabric.report({ orderResults });
+  while ((await job()).body.properties.state === "InProgress");
+  assert.equal((await job()).body.properties.state, "Succeeded");
+  assert.deepEqual((await fabric.desired()).orders, []);
+  // The same result again, and that of an order nobody gave, change nothing.
+  const again = await fabric.report({
+    orderResults: [...orderResults, { orderId: randomUuid(systemRandomness), state: "failed" }],
+  });
+  assert.equal(again.status, 200);
+});
+
+test("credentials are good for one registration of a site, and only it takes its fabric over", async () => {
+  const { csrPem, privateKeyPem } = await createCertificateRequest();
+  const token = await credentialToken(vault);
+  const first = await registration(registrationOf(token, csrPem, { name: "once" }));
+  assert.equal(first.status, 200);
+  const replayed = await registration(registrationOf(token, csrPem, { name: "once" }));
+  assert.deepEqual([replayed.status, replayed.body.error.code], [401, "REGISTRATION_REFUSED"]);
+  const other = registrationOf(await credentialToken(vault), csrPem, {
+    name: "once",
+    takeoverKey: "f".repeat(64),
+  });
+  const foreign = await registration(other);
+  assert.deepEqual([foreign.status, foreign.body.error.code], [409, "FABRIC_NAME_TAKEN"]);
+  const old = testFabric(vault, first.body, {
+    certificatePem: first.body.certificatePem,
+    privateKeyPem,
+  });
+  assert.equal((await old.report({})).status, 200);
+  const successor = await register(vault, { name: "once" });
+  assert.equal(successor.fabricId, first.body.fabricId);
+  assert.equal((await old.report({})).status, 401);
+  assert.deepEqual((await successor.report({ isWhole: false })).body, { wantsWhole: true });
+});
+
+test("a replaced certificate is good until its successor was used", async () => {
+  const fabric = await register(vault, { name: "renewing" });
+  const { csrPem, privateKeyPem } = await createCertificateRequest();
+  const { body } = await fabric.send("POST", "/fabric/v1/renewal", { csrPem });
+  const renewed = testFabric(vault, fabric, { certificatePem: body.certificatePem, privateKeyPem });
+  assert.equal((await fabric.report({})).status, 200);
+  assert.equal((await renewed.report({})).status, 200);
+  assert.equal((await fabric.report({})).status, 401);
+});
+
+test("routes of fabrics need a certificate of the vault", async () => {
+  const without = await vault.request("GET", "/fabric/v1/desired", { token: undefined });
+  assert.deepEqual([without.status, without.body.error.code], [401, "CERTIFICATE_REQUIRED"]);
+  const authority = await createAuthority({ commonName: "another", days: 1, clock: systemClock });
+  const foreign = await request({
+    url: `${vault.url}/fabric/v1/desired`,
+    ca: vault.authorityPem,
+    method: "GET",
+    identity: authority,
+  });
+  assert.equal(foreign.status, 401);
+  const wrong = await vault.request("POST", "/fabric/v1/registration", { body: { token: 1 } });
+  assert.deepEqual([wrong.status, wrong.body.error.code], [400, "INPUT_INVALID"]);
+});
+
+test("the key of an uploaded certificate registers once, as Azure's credentials file has it", async () => {
+  const uploaded = await createAuthority({ commonName: "management", days: 1, clock: systemClock });
+  const der = new X509Certificate(uploaded.certificatePem).raw;
+  const put = await vault.request("PUT", api("certificates/management"), {
+    body: { properties: { authType: "AAD", certificate: der.toString("base64") } },
+  });
+  assert.equal(put.status, 200);
+  assert.equal(typeof put.body.properties.resourceId, "number");
+  const { csrPem } = await createCertificateRequest();
+  const body = registrationOf("", csrPem, { name: "by-certificate" });
+  assert.equal((await registration(body)).status, 401);
+  assert.equal((await registration(body, uploaded)).status, 200);
+  assert.equal((await registration(body, uploaded)).status, 401);
+});
+
+test("a fabric that was removed is told so, also while it waits", async () => {
+  const fabric = await register(vault, { name: "removed" });
+  const { revision } = await fabric.desired();
+  const waiting = fabric.send("GET", `/fabric/v1/desired?after=${revision}`);
+  const removed = await vault.request("POST", api("replicationFabrics/removed/remove"));
+  assert.equal(removed.status, 202);
+  assert.equal((await waiting).status, 410);
+  assert.equal((await fabric.report({})).status, 410);
+});

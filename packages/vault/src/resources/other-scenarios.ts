@@ -1,0 +1,163 @@
+import { object, optional, text } from "@osr/base/json-shape";
+
+import { ArmError, notFound } from "../arm/arm-error.ts";
+import { type ResourceRoute, ok } from "../arm/resource-routes.ts";
+import type { AnyRoute, RootRoute } from "../arm/router.ts";
+
+const RS = "Microsoft.RecoveryServices/vaults";
+const F = "V/replicationFabrics/{fabricName}";
+const C = `${F}/replicationProtectionContainers/{protectionContainerName}`;
+const CLASSIFICATIONS = `${F}/replicationStorageClassifications`;
+
+/** Collections of scenarios that are not ours (Hyper-V, Azure to Azure, migration): there is nothing in them. */
+const EMPTY = [
+  "V/replicationMigrationItems",
+  `${C}/replicationMigrationItems`,
+  "V/replicationProtectionIntents",
+  "V/replicationStorageClassifications",
+  "V/replicationStorageClassificationMappings",
+  CLASSIFICATIONS,
+  `${CLASSIFICATIONS}/{storageClassificationName}/replicationStorageClassificationMappings`,
+  `${F}/replicationLogicalNetworks`,
+  "V/replicationAppliances",
+  "V/privateLinkResources",
+  // Targets' networks are chosen for each item; there is nothing to map between.
+  "V/replicationNetworks",
+  `${F}/replicationNetworks`,
+];
+const ABSENT = [
+  `${C}/replicationMigrationItems/{migrationItemName}`,
+  "V/replicationProtectionIntents/{intentObjectName}",
+  `${CLASSIFICATIONS}/{storageClassificationName}`,
+  `${F}/replicationLogicalNetworks/{logicalNetworkName}`,
+  `${F}/replicationNetworks/{networkName}`,
+  "V/privateLinkResources/{privateLinkResourceName}",
+];
+const PLAN = "V/replicationRecoveryPlans/{recoveryPlanName}";
+/** Operations that clients know and that this vault does not do. */
+const REFUSED = [
+  ...["testFailover", "testFailoverCleanup", "plannedFailover", "unplannedFailover"].map(
+    (verb) => `${PLAN}/${verb}`,
+  ),
+  ...["failoverCommit", "reProtect", "failoverCancel"].map((verb) => `${PLAN}/${verb}`),
+  ...["reassociateGateway", "renewCertificate", "migratetoaad"].map((verb) => `${F}/${verb}`),
+  ...["remove", "switchprotection"].map((verb) => `${C}/${verb}`),
+];
+
+export function otherScenarioRoutes(): ResourceRoute[] {
+  return [
+    ...EMPTY.map((path): ResourceRoute => ({
+      method: "GET",
+      path,
+      action: `${RS}/read`,
+      summary: "List what this vault has none of",
+      read: () => Promise.resolve(ok({ value: [], nextLink: null })),
+    })),
+    ...ABSENT.map((path): ResourceRoute => ({
+      method: "GET",
+      path,
+      action: `${RS}/read`,
+      summary: "Show what this vault has none of",
+      read: () => Promise.reject(notFound("what was asked for")),
+    })),
+    ...REFUSED.map((path): ResourceRoute => ({
+      method: "POST",
+      path,
+      action: `${RS}/${actionOf(path)}`,
+      summary: "Refused by this vault",
+      write: () => Promise.reject(notSupported()),
+    })),
+    {
+      method: "GET",
+      path: "V/replicationSupportedOperatingSystems",
+      action: `${RS}/read`,
+      summary: "Operating systems that can be protected",
+      read: () =>
+        Promise.resolve(
+          ok({
+            supportedOsList: [
+              {
+                instanceType: "InMageAzureV2",
+                supportedOs: [{ osName: "Linux", osType: "Linux", supportedOsVersions: [] }],
+              },
+            ],
+          }),
+        ),
+    },
+  ];
+}
+
+/** Below the vault: `replicationRecoveryPlans/testFailover/action`. */
+function actionOf(path: string): string {
+  const words = path
+    .split("/")
+    .slice(1)
+    .filter((part) => !part.startsWith("{"));
+  return `${words.join("/")}/action`;
+}
+
+function notSupported(): ArmError {
+  return new ArmError(
+    409,
+    "OperationNotSupported",
+    "this vault does not offer the operation",
+    "See the list of operations at /openapi.json.",
+  );
+}
+
+const nameShape = object<{ name?: string | undefined; type?: string | undefined }>({
+  name: optional(text(128)),
+  type: optional(text(256)),
+});
+
+/** What clients ask of the provider itself. `operations` lists what the router has. */
+export function providerRoutes(operations: () => readonly AnyRoute[]): RootRoute[] {
+  const listed = (): Promise<ReturnType<typeof ok>> =>
+    Promise.resolve(
+      ok({
+        value: operations().map(({ action, summary }) => ({
+          name: action,
+          display: {
+            provider: "Microsoft Recovery Services",
+            operation: summary,
+            description: summary,
+          },
+          origin: "user",
+        })),
+        nextLink: null,
+      }),
+    );
+  const group = "/subscriptions/{subscriptionId}/resourceGroups/{resourceGroupName}";
+  const provider = "providers/Microsoft.RecoveryServices";
+  return [
+    ...[`/${provider}/operations`, `${group}/${provider}/operations`].map((path): RootRoute => ({
+      method: "GET",
+      path,
+      action: `${RS}/read`,
+      summary: "List operations",
+      readRoot: listed,
+    })),
+    {
+      method: "POST",
+      path: `${group}/${provider}/locations/{location}/checkNameAvailability`,
+      action: `${RS}/read`,
+      summary: "Ask whether a vault's name is free",
+      writeRoot: async (request, tx) => {
+        const { name = "" } = nameShape(request.body ?? {}, "");
+        const taken = await tx
+          .selectFrom("vault")
+          .select("id")
+          .where((where) => where(where.fn("lower", ["name"]), "=", name.toLowerCase()))
+          .executeTakeFirst();
+        return ok({ nameAvailable: taken === undefined, reason: null, message: null });
+      },
+    },
+    {
+      method: "POST",
+      path: `/subscriptions/{subscriptionId}/${provider}/locations/{location}/capabilities`,
+      action: `${RS}/read`,
+      summary: "Ask what a location can do",
+      writeRoot: () => Promise.resolve(ok({ type: RS, properties: { dnsZones: [] } })),
+    },
+  ];
+}

@@ -1,0 +1,191 @@
+import type { JsonObject } from "@osr/base/json-value";
+import type { Uuid } from "@osr/base/uuid";
+
+import { type ResourceRoute, type VaultRequest, accepted, ok } from "../arm/resource-routes.ts";
+import type { VaultDatabase } from "../database/database.ts";
+import type { FabricItems, ProtectedMachine } from "../fabric/desired-items.ts";
+import type { VaultContext } from "../vault-context.ts";
+import { type Health, fabricErrors, healthErrorBody, worst } from "./fabric-body.ts";
+import { fabricsOf } from "./fabric-row.ts";
+import { resourceBody } from "./resource-body.ts";
+
+const ACTION = "Microsoft.RecoveryServices/vaults/replicationVaultHealth";
+const USAGES_ACTION = "Microsoft.RecoveryServices/vaults";
+
+type Summary = {
+  readonly machines: readonly ProtectedMachine[];
+  readonly fabrics: readonly { readonly health: Health; readonly issues: readonly JsonObject[] }[];
+};
+
+/** Health of the whole vault and how much of it is used. */
+export function vaultHealthRoutes(context: VaultContext, items: FabricItems): ResourceRoute[] {
+  const health = async (request: VaultRequest, database: VaultDatabase): Promise<JsonObject> =>
+    healthBody(request, await summaryOf(request.vault.id, database, items, context.clock.unixMs()));
+  return [
+    ...["V/replicationVaultHealth", "V/replicationVaultHealth/default"].map(
+      (path): ResourceRoute => ({
+        method: "GET",
+        path,
+        action: `${ACTION}/read`,
+        summary: "Show the vault's health",
+        read: async (request, database) => ok(await health(request, database)),
+      }),
+    ),
+    {
+      method: "POST",
+      path: "V/replicationVaultHealth/default/refresh",
+      action: `${ACTION}/refresh/action`,
+      summary: "Look at the vault's health again (it is always looked at when it is asked for)",
+      write: async (request, tx) => {
+        const jobId = await context.jobs.record(tx, {
+          vaultId: request.vault.id,
+          kind: "RefreshVaultHealth",
+          friendlyName: "Refresh vault health",
+          input: {},
+          target: { id: request.vault.armId, name: request.vault.name, instanceType: "Vault" },
+          resourcePath: request.resourcePath,
+          activityId: request.activityId,
+        });
+        return accepted(jobId);
+      },
+    },
+    {
+      method: "GET",
+      path: "V/usages",
+      action: `${USAGES_ACTION}/usages/read`,
+      summary: "List usages of the vault",
+      read: async (request, database) => {
+        const { machines, fabrics } = await summaryOf(request.vault.id, database, items, 0);
+        const value = [
+          usage("ProtectedItems", machines.length),
+          usage("RegisteredServers", fabrics.length),
+        ];
+        return ok({ value, nextLink: null });
+      },
+    },
+    {
+      method: "GET",
+      path: "V/replicationUsages",
+      action: `${USAGES_ACTION}/replicationUsages/read`,
+      summary: "List replication usages of the vault",
+      read: async (request, database) =>
+        ok(await replicationUsages(request, database, items, context)),
+    },
+  ];
+}
+
+async function summaryOf(
+  vaultId: Uuid,
+  database: VaultDatabase,
+  items: FabricItems,
+  nowMs: number,
+): Promise<Summary> {
+  const rows = await fabricsOf(database, vaultId);
+  const machines: ProtectedMachine[] = [];
+  for (const { id } of rows) machines.push(...(await items.protectedMachines(database, id)));
+  const fabrics = rows.map((row) => {
+    const errors = fabricErrors(row, nowMs);
+    const issues = errors.map((error) => ({
+      summaryCode: error.code,
+      category: "FabricInfrastructure",
+      severity: error.level,
+      summaryMessage: error.message,
+      affectedResourceType: "replicationFabrics",
+      affectedResourceSubtype: "VMware",
+      affectedResourceCorrelationIds: [row.id],
+      error: healthErrorBody(error, nowMs),
+    }));
+    return { health: worst(errors), issues };
+  });
+  return { machines, fabrics };
+}
+
+function healthBody(request: VaultRequest, { machines, fabrics }: Summary): JsonObject {
+  const issues = fabrics.flatMap((fabric) => fabric.issues);
+  const fabricHealth = {
+    resourceCount: fabrics.length,
+    issues,
+    categorizedResourceCounts: counted(fabrics),
+  };
+  return {
+    ...resourceBody(request.vault, ["replicationVaultHealth", "default"], {
+      vaultErrors: [],
+      protectedItemsHealth: {
+        resourceCount: machines.length,
+        issues: [],
+        categorizedResourceCounts: counted(machines),
+      },
+      fabricsHealth: fabricHealth,
+      containersHealth: { ...fabricHealth, issues: [] },
+    }),
+    name: request.vault.name,
+  };
+}
+
+function counted(all: readonly { readonly health: Health }[]): JsonObject {
+  const counts: Record<string, number> = {};
+  for (const { health } of all) counts[health] = (counts[health] ?? 0) + 1;
+  return counts;
+}
+
+function usage(name: string, currentValue: number): JsonObject {
+  return {
+    unit: "Count",
+    quotaPeriod: null,
+    nextResetTime: null,
+    currentValue,
+    limit: -1,
+    name: { value: name, localizedValue: name },
+  };
+}
+
+async function replicationUsages(
+  request: VaultRequest,
+  database: VaultDatabase,
+  items: FabricItems,
+  { clock }: VaultContext,
+): Promise<JsonObject> {
+  const vaultId = request.vault.id;
+  const { machines, fabrics } = await summaryOf(vaultId, database, items, clock.unixMs());
+  const jobs = await database
+    .selectFrom("job")
+    .select((row) => ["state", row.fn.countAll<number>().as("count")])
+    .where("vault_id", "=", vaultId)
+    .groupBy("state")
+    .execute();
+  const jobCount = (...states: string[]): number =>
+    jobs.filter(({ state }) => states.includes(state)).reduce((sum, { count }) => sum + count, 0);
+  const rows = async (table: "event" | "vault_document", collection?: string): Promise<number> => {
+    let query = database
+      .selectFrom(table)
+      .select((row) => row.fn.countAll<number>().as("count"))
+      .where("vault_id", "=", vaultId);
+    if (collection !== undefined)
+      query = query.where("collection" as never, "=", collection as never);
+    return (await query.executeTakeFirstOrThrow()).count;
+  };
+  return {
+    value: [
+      {
+        monitoringSummary: {
+          unHealthyVmCount: machines.filter(({ health }) => health !== "Normal").length,
+          unHealthyProviderCount: fabrics.filter(({ health }) => health !== "Normal").length,
+          eventsCount: await rows("event"),
+          deprecatedProviderCount: 0,
+          supportedProviderCount: fabrics.length,
+          unsupportedProviderCount: 0,
+        },
+        jobsSummary: {
+          failedJobs: jobCount("Failed"),
+          suspendedJobs: jobCount("Suspended"),
+          inProgressJobs: jobCount("NotStarted", "InProgress", "Cancelling"),
+        },
+        protectedItemCount: machines.length,
+        recoveryPlanCount: await rows("vault_document", "replicationrecoveryplans"),
+        registeredServersCount: fabrics.length,
+        recoveryServicesProviderAuthType: 1,
+      },
+    ],
+    nextLink: null,
+  };
+}
