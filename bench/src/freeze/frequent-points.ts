@@ -4,11 +4,13 @@ import { systemClock } from "@osr/base/platform/system-clock";
 import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
 import { MIB, MINUTE_MS } from "@osr/base/units";
+import { readDiskInventory } from "@osr/block-device/disk-inventory";
 import { GUARD_LIMIT_MS, createSystemFreezer } from "@osr/block-device/system-freezer";
 import { sysfsCounters } from "@osr/block-device/sysfs-counters";
 import { TracefsTracker } from "@osr/block-device/tracefs-tracker";
 import { HttpsClient } from "@osr/https/https-client";
 import { createMobilityService } from "@osr/mobility-service/mobility-service";
+import { ConfiguredProcessServers } from "@osr/mobility-service/process-server-assignment";
 import { httpsProcessServer } from "@osr/mobility-service/process-server-client";
 import { REPLICATION_LIMITS } from "@osr/mobility-service/replication-limits";
 import { readConfiguration, readNamedFile } from "@osr/service-mobility-service/configuration";
@@ -29,7 +31,7 @@ const cell = new Int32Array(new SharedArrayBuffer(4));
 async function main(configurationFile: string): Promise<void> {
   const ports = { clock: systemClock, scheduler: systemScheduler, randomness: systemRandomness };
   const configuration = readConfiguration(configurationFile);
-  const { host, port } = configuration.processServer;
+  const { host, port } = must(configuration.processServers[0], "process server");
   const log = jsonLinesLog((line) => process.stderr.write(line));
   await using open = new AsyncDisposableStack();
   const client = open.use(
@@ -45,10 +47,9 @@ async function main(configurationFile: string): Promise<void> {
       scheduler: systemScheduler,
     }),
   );
-  const disks = await openProtectedDisks(configuration.disks, {
-    log,
-    randomness: systemRandomness,
-  });
+  const selection = configuration.disks;
+  const inventory = await readDiskInventory({ selection, replicatedDataFolders: [] });
+  const disks = await openProtectedDisks(inventory, { log, randomness: systemRandomness });
   for (const { reader } of disks) open.use(reader);
   const tracker = open.use(
     new TracefsTracker({
@@ -74,7 +75,10 @@ async function main(configurationFile: string): Promise<void> {
       disks: disks.map(({ disk }) => disk),
       guardLimitMs: GUARD_LIMIT_MS,
     }),
-    client: httpsProcessServer(client),
+    processServers: new ConfiguredProcessServers(
+      [{ address: "the process server", client: httpsProcessServer(client) }],
+      ports.clock,
+    ),
     pointIntervalSeconds: POINT_INTERVAL_SECONDS,
     limits: REPLICATION_LIMITS,
     pause: (ms) => void Atomics.wait(cell, 0, 0, ms),

@@ -1,12 +1,18 @@
 import assert from "node:assert/strict";
+import fs from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { test } from "node:test";
 
+import { holdDataFolder } from "@osr/base/platform/data-folder";
 import { GIB, TIB } from "@osr/base/units";
 
-import { readDiskInventory } from "./disk-inventory.ts";
+import { devicesOfDataFolders } from "./data-folders.ts";
+import { disksWithReplicatedData, readDiskInventory } from "./disk-inventory.ts";
 import { IDENTITY_BYTES } from "./on-disk-identity.ts";
 import type { DiskInventory } from "./protected-disk.ts";
 import { KernelTree } from "./testing/kernel-tree.ts";
+import { systemRoots } from "./system-roots.ts";
 import { LoopDisks, loopSkipReason } from "./testing/loop-disk.ts";
 
 const SECTORS = GIB / 512;
@@ -253,6 +259,54 @@ test("a disk that holds replicated data is refused, also through layers", async 
   const found = await inventory(tree, [], ["/srv/osr/spool-that-is-not-there-yet"]);
   assert.deepEqual(names(found), ["vda"]);
   assert.equal(codes(found)["vdb"], "HOLDS_REPLICATED_DATA");
+});
+
+test("a disk with a folder that a role of this machine holds is refused, whatever its device number", async (t) => {
+  const unix = (dev: bigint): string =>
+    `Num       RefCount Protocol Flags    Type St Inode Path\n0: 2 0 10000 0001 01 1 @osr-data-${dev}-12\n0: 2 0 10000 0001 01 1 @other-1-2\n`;
+  // makedev(3) of 254:16 and of 4200:70000.
+  const wide =
+    ((4200n & 0xfffn) << 8n) |
+    ((4200n & ~0xfffn) << 32n) |
+    (70_000n & 0xffn) |
+    ((70_000n & ~0xffn) << 12n);
+  for (const [dev, device] of [
+    [BigInt(254 * 256 + 16), "254:16"],
+    [wide, "4200:70000"],
+  ] as const) {
+    const tree = new KernelTree(t)
+      .disk("vda", { device: "254:0", sectors: SECTORS, files: { serial: "a\n" } })
+      .disk("vdb", { device, sectors: SECTORS, files: { serial: "b\n" } })
+      .process("self", 1, "22 1 254:0 / / rw - ext4 /dev/vda rw\n");
+    tree.file("proc/net/unix", unix(dev));
+    const found = await inventory(tree);
+    assert.deepEqual(names(found), ["vda"]);
+    assert.equal(codes(found)["vdb"], "HOLDS_REPLICATED_DATA");
+    const [major = 0, minor = 0] = device.split(":").map(Number);
+    const disks = [
+      { name: "vda", major: 254, minor: 0 },
+      { name: "vdb", major, minor },
+    ];
+    assert.deepEqual(disksWithReplicatedData(disks, tree.roots), ["vdb"]);
+  }
+});
+
+test("a role's hold on its folder is seen by the kernel's own names", async (t) => {
+  const folder = fs.mkdtempSync(path.join(tmpdir(), "osr-hold-"));
+  t.after(() => fs.rmSync(folder, { recursive: true }));
+  const { dev } = fs.statSync(folder);
+  const device = `${(dev >> 8) & 0xfff}:${(dev & 0xff) | ((dev >> 12) & 0xfff00)}`;
+  const others = devicesOfDataFolders(systemRoots).includes(device);
+  {
+    await using held = await holdDataFolder(folder);
+    assert.notEqual(held, undefined);
+    assert.ok(devicesOfDataFolders(systemRoots).includes(device));
+    assert.equal(await holdDataFolder(folder), undefined);
+  }
+  // Other processes of this machine may hold folders on the same disk.
+  if (!others) assert.ok(!devicesOfDataFolders(systemRoots).includes(device));
+  await using again = await holdDataFolder(folder);
+  assert.notEqual(again, undefined);
 });
 
 test(

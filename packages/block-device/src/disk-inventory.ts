@@ -4,6 +4,7 @@ import path from "node:path";
 import { DISK_BYTES_MAX } from "@osr/base/block-range";
 import { MIB, formatBytes } from "@osr/base/units";
 
+import { devicesOfDataFolders } from "./data-folders.ts";
 import { devicesBelow } from "./device-stack.ts";
 import { type DiskFacts, readDiskFacts } from "./disk-facts.ts";
 import { type MountEntry, mountOfPath, parseMountTable } from "./mount-table.ts";
@@ -23,7 +24,10 @@ export type InventoryOptions = {
    * network block devices, which are only protected when they are named here.
    */
   readonly selection: readonly string[];
-  /** Folders of a storage account or a spool: a disk that holds one is refused, since it would replicate itself. */
+  /**
+   * Folders of a storage account or a spool: a disk that holds one is refused, since it would replicate itself. Those of roles
+   * that run on this machine are known without being named.
+   */
   readonly replicatedDataFolders: readonly string[];
   readonly roots?: SystemRoots;
 };
@@ -69,6 +73,18 @@ export async function readDiskInventory(options: InventoryOptions): Promise<Disk
     excluded.push({ name: wanted, code: "NOT_A_DISK", reason: "there is no such disk" });
   }
   return { disks, excluded };
+}
+
+/** Names of the disks that hold folders which roles of this machine have taken by now. Cheap; may be asked every few seconds. */
+export function disksWithReplicatedData(
+  disks: readonly Pick<ProtectableDisk, "name" | "major" | "minor">[],
+  roots: SystemRoots = systemRoots,
+): readonly string[] {
+  const mounts = parseMountTable(readText(roots.procfs, "self/mountinfo") ?? "");
+  const holders = devicesOfFolders([], mounts, roots);
+  return disks
+    .filter(({ major, minor }) => holders.has(`${major}:${minor}`))
+    .map(({ name }) => name);
 }
 
 const HOLDS_REPLICATED_DATA: Exclusion = {
@@ -163,17 +179,17 @@ function isNoDisk(entry: MountEntry): boolean {
   return entry.device.startsWith("0:") && entry.type !== "btrfs";
 }
 
+/** Devices that hold data of these folders, or of those that roles of this machine use. */
 function devicesOfFolders(
   folders: readonly string[],
   mounts: readonly MountEntry[],
   roots: SystemRoots,
 ): ReadonlySet<string> {
+  const named = folders.map((folder) => mountOfPath(mounts, realPath(folder))?.device);
   const devices = new Set<string>();
-  for (const folder of folders) {
-    const mount = mountOfPath(mounts, realPath(folder));
-    if (mount === undefined) continue;
-    for (const device of devicesBelow(mount.device, mounts, roots)) devices.add(device);
-  }
+  for (const holding of [...named, ...devicesOfDataFolders(roots)])
+    if (holding !== undefined)
+      for (const device of devicesBelow(holding, mounts, roots)) devices.add(device);
   return devices;
 }
 

@@ -38,7 +38,8 @@ export type UpOptions = {
 export type EnrolOptions = {
   readonly site: string;
   readonly out: string;
-  readonly processServer: string;
+  /** In the order in which they are tried. */
+  readonly processServer: readonly string[];
   readonly pointInterval: number;
 };
 
@@ -185,7 +186,10 @@ function addRoles(program: Command, actions: Actions, shown: Shown): void {
     .description("make the configuration and certificate of a machine, to be copied to it")
     .option("--site <path>", "the site folder", SITE_DEFAULT)
     .requiredOption("--out <path>", "folder for the files; must not exist yet")
-    .requiredOption("--process-server <host:port>", "the process server as the machine reaches it")
+    .requiredOption(
+      "--process-server <host:port...>",
+      "process servers as the machine reaches them; the next is used when one is away for a minute",
+    )
     .option("--point-interval <seconds>", "seconds between recovery points", seconds, 300)
     .action(shown(actions.mobilityServiceEnrol));
 }

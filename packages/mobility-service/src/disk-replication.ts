@@ -92,6 +92,8 @@ export class DiskReplication {
   #endedInterval = 0;
   #stream: Stream | undefined;
   #stage: "initial" | "delta" = "initial";
+  /** Highest interval that was acknowledged as vaulted, in whatever session. */
+  #vaultedInterval = 0;
   /** False until the first session says whether the log holds content. */
   #isKnown = false;
   readonly #comparison: DiskComparison;
@@ -220,7 +222,9 @@ export class DiskReplication {
    */
   attach(sender: BatchSender & ComparisonSession, granted: GrantedDisk): void {
     if (!this.#isKnown) this.#begin(granted.history);
-
+    // What was forgotten then would be missing now.
+    else if (granted.vaultedInterval < this.#vaultedInterval) this.distrust("LOG_REWOUND");
+    this.#vaultedInterval = granted.vaultedInterval;
     this.state.vaulted(Math.min(granted.vaultedInterval, this.#endedInterval));
     this.state.returnAll();
     this.#endedInterval = 0;
@@ -241,6 +245,7 @@ export class DiskReplication {
 
   /** What the process server says of the disk in this session. */
   acked(ack: AckedDisk): void {
+    this.#vaultedInterval = Math.max(this.#vaultedInterval, ack.vaultedInterval);
     this.state.vaulted(Math.min(ack.vaultedInterval, this.#endedInterval));
   }
 

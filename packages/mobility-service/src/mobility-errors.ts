@@ -10,6 +10,18 @@ export const MOBILITY_ERRORS = defineErrors({
     retryable: false,
     hint: "Another owner has this disk's log, as after a failover. This machine must not replicate it any more: power it off, or reprotect it.",
   },
+  MACHINE_IS_REPLICA: {
+    retryable: false,
+    hint: "This machine is a copy of the one that was enrolled, such as a failed-over one: nothing of it is tracked, frozen or sent. To protect it as a machine of its own, enrol it again.",
+  },
+  LOG_REWOUND: {
+    retryable: true,
+    hint: "The storage account does not hold all that it had acknowledged: its newest objects were lost or damaged. The disk is compared with what it holds, then points go on by themselves. Run osr repository verify.",
+  },
+  PROCESS_SERVER_MOVED: {
+    retryable: true,
+    hint: "The machine uses another process server from now on; what was not vaulted is sent again.",
+  },
   TRACKING_LOST: {
     retryable: true,
     hint: "The kernel dropped trace events, so changes may be unknown. The disks are compared with what the storage account holds, then points go on by themselves.",

@@ -1,5 +1,5 @@
 import type { Clock } from "@osr/base/clock";
-import { OsrError, hasCode, isRetryable, messageOf } from "@osr/base/errors";
+import { type ErrorInfo, OsrError, hasCode, isRetryable, messageOf } from "@osr/base/errors";
 import type { Log } from "@osr/base/log";
 import type { Randomness } from "@osr/base/randomness";
 import { type RetryPolicy, retryDelayMs } from "@osr/base/retry";
@@ -36,7 +36,7 @@ import { MOBILITY_ERRORS } from "./mobility-errors.ts";
 import type { MobilityStatus } from "./mobility-status.ts";
 import { Pace } from "./pace.ts";
 import { PointScheduler } from "./point-scheduler.ts";
-import type { ProcessServerClient } from "./process-server-client.ts";
+import type { ProcessServerAssignment } from "./process-server-assignment.ts";
 import type { ReplicationSession } from "./replication-session.ts";
 import type { ReplicationLimits } from "./replication-limits.ts";
 import { SessionOpener } from "./session-opener.ts";
@@ -65,6 +65,8 @@ const REOPENING: RetryPolicy = {
 export type MobilityServiceOptions = {
   readonly agentVersion: string;
   readonly machine: MachineDescription;
+  /** What is wrong with this machine as long as the service runs. */
+  readonly standing?: readonly HealthError[];
   /** In the order of the tracker's disk indexes. */
   readonly disks: readonly {
     readonly disk: ProtectableDisk;
@@ -78,7 +80,7 @@ export type MobilityServiceOptions = {
   /** Why this run does not know what changed before it. */
   readonly startReason: "AGENT_RESTARTED" | "MACHINE_REBOOTED";
   readonly freezer: Freezer;
-  readonly client: ProcessServerClient;
+  readonly processServers: ProcessServerAssignment;
   readonly pointIntervalSeconds: number;
   readonly limits: ReplicationLimits;
   readonly scripts?: PointScripts | undefined;
@@ -200,6 +202,7 @@ class MachineReplication implements MobilityService {
     return {
       state: this.#state(),
       unixMs,
+      processServer: this.#options.processServers.current.address,
       disks: this.#disks.map((disk) => statusOf(disk, clock.monotonicMs())),
       ...(point === undefined
         ? {}
@@ -233,9 +236,12 @@ class MachineReplication implements MobilityService {
   }
 
   #health(): HealthError[] {
-    const list = this.#disks.flatMap((disk) => troubleOf(disk) ?? resyncOf(disk) ?? []);
+    const ofDisks = this.#disks.flatMap((disk) => troubleOf(disk) ?? resyncOf(disk) ?? []);
+    const list = [...ofDisks, ...(this.#options.standing ?? [])];
     const failure = this.#session === undefined ? this.#opener.failure : this.#session.unreachable;
-    if (failure !== undefined)
+    const refusal = this.#refusal();
+    if (refusal !== undefined) list.push(refusal);
+    else if (failure !== undefined)
       list.push(
         health(
           isRetryable(failure)
@@ -250,7 +256,18 @@ class MachineReplication implements MobilityService {
     return list;
   }
 
+  /** Why this machine may not replicate at all. */
+  #refusal(): HealthError | undefined {
+    const refusal = this.#session === undefined ? this.#opener.refusal : undefined;
+    if (refusal === undefined) return undefined;
+    const isFenced = hasCode(refusal, MOBILITY_ERRORS.LOG_FENCED);
+    const info = isFenced ? MOBILITY_ERRORS.LOG_FENCED : MOBILITY_ERRORS.MACHINE_IS_REPLICA;
+    return health(info, messageOf(refusal));
+  }
+
   #trouble(): HealthError | undefined {
+    const refusal = this.#refusal();
+    if (refusal !== undefined) return refusal;
     for (const disk of this.#disks) {
       const trouble = troubleOf(disk);
       if (trouble !== undefined) return trouble;
@@ -281,6 +298,7 @@ class MachineReplication implements MobilityService {
   async #statusLoop(): Promise<void> {
     for (;;) {
       this.#countMissed();
+      this.#watchProcessServer();
       await this.#writeStatus();
       await this.#sleep(STATUS_MS, this.#stopping.signal);
     }
@@ -289,9 +307,31 @@ class MachineReplication implements MobilityService {
   /** Points that cannot reach the process server are missed while it is away, not only once it is back. */
   #countMissed(): void {
     const nowMs = this.#options.clock.monotonicMs();
-    if (this.#session === undefined) this.#points.skip(MOBILITY_ERRORS.SESSION_LOST.code, nowMs);
+    if (this.#session === undefined) this.#points.skip(this.#sessionless().code, nowMs);
     else if (this.#session.unreachable !== undefined)
       this.#points.skip(MOBILITY_ERRORS.PROCESS_SERVER_UNREACHABLE.code, nowMs);
+  }
+
+  /** Why there is no session. */
+  #sessionless(): ErrorInfo {
+    const { refusal, failure } = this.#opener;
+    if (refusal !== undefined) return refusal;
+    return isRetryable(failure)
+      ? MOBILITY_ERRORS.PROCESS_SERVER_UNREACHABLE
+      : MOBILITY_ERRORS.SESSION_LOST;
+  }
+
+  /** Gives up a session with a process server that is not to be used any more; while there is none, the opener watches. */
+  #watchProcessServer(): void {
+    const session = this.#session;
+    if (session === undefined) return;
+    const { processServers } = this.#options;
+    if (session.unreachable === undefined) processServers.reached();
+    else processServers.unreached();
+    const { address } = processServers.current;
+    if (processServers.current === session.processServer) return;
+    const message = `the machine moves from ${session.processServer.address} to ${address}`;
+    session.lose(new OsrError(MOBILITY_ERRORS.PROCESS_SERVER_MOVED, message));
   }
 
   async #writeStatus(): Promise<void> {

@@ -8,10 +8,20 @@ export type MobilityStatus = {
   /**
    * connecting: there is no session with the process server; initial: disks are copied for the first time; resync: a disk
    * is compared with what the storage account holds, `health` says why, no points are made meanwhile; protected: recovery
-   * points are made; critical: they are not, `health` says why; stopped.
+   * points are made; critical: they are not, `health` says why; replica: the machine is a copy of the enrolled one, and
+   * nothing of it is tracked, frozen or sent; stopped.
    */
-  readonly state: "connecting" | "initial" | "resync" | "protected" | "critical" | "stopped";
+  readonly state:
+    | "connecting"
+    | "initial"
+    | "resync"
+    | "protected"
+    | "critical"
+    | "replica"
+    | "stopped";
   readonly unixMs: number;
+  /** Address of the process server that is used. */
+  readonly processServer: string;
   readonly disks: readonly DiskStatus[];
   /** Newest recovery point that the storage account holds. */
   readonly newestPoint?: PointSummary;

@@ -8,9 +8,10 @@ import type { BatchReply, SessionReply } from "@osr/contracts/agent-protocol";
 
 import type { WrittenBatch } from "./batch-writer.ts";
 import { BatchesUnderWay } from "./batches-under-way.ts";
+import { ConfiguredProcessServers, UNREACHABLE_MS_MAX } from "./process-server-assignment.ts";
 import type { ProcessServerClient } from "./process-server-client.ts";
 import { ReplicationSession, type SessionPorts } from "./replication-session.ts";
-import { SessionOpener } from "./session-opener.ts";
+import { type OpenerPorts, SessionOpener } from "./session-opener.ts";
 import { SeededRandom } from "./testing/seeded-random.ts";
 import { VirtualTime } from "./testing/virtual-time.ts";
 
@@ -75,10 +76,14 @@ function batchOf(firstRecordNo: number, interval = 1): WrittenBatch {
   };
 }
 
-function portsOf(client: ProcessServerClient): SessionPorts & { time: VirtualTime } {
+function portsOf(
+  client: ProcessServerClient,
+): SessionPorts & OpenerPorts & { readonly time: VirtualTime } {
   const time = new VirtualTime();
+  const processServer = { address: "here", client };
   return {
-    client,
+    processServer,
+    processServers: new ConfiguredProcessServers([processServer], time),
     clock: time,
     scheduler: time,
     randomness: new SeededRandom(1),
@@ -140,8 +145,17 @@ for (const code of ["SESSION_REPLACED", "HRL_INVALID", "DISK_FOREIGN", "PEER_UNT
     assert.equal(session.signal.reason.cause.code, code);
   });
 
-test("a fenced log ends the disk's batches, not the session", async (t) => {
-  const { client } = scripted(refusal("LOG_FENCED"), REPLY);
+test("another owner of the log ends the session: the next one claims it again", async (t) => {
+  for (const details of [{ kind: "handover" }, {}]) {
+    const { client } = scripted(refusal("LOG_FENCED", details));
+    const { session } = sessionOf(t, client);
+    await assert.rejects(session.send(DISK, batchOf(0)), { code: "SESSION_LOST" });
+    assert.equal(session.signal.aborted, true);
+  }
+});
+
+test("a log that is fenced by a failover ends the disk's batches, not the session", async (t) => {
+  const { client } = scripted(refusal("LOG_FENCED", { kind: "failover" }), REPLY);
   const { session } = sessionOf(t, client);
   await assert.rejects(session.send(DISK, batchOf(0)), { code: "LOG_FENCED" });
   assert.equal(session.signal.aborted, false);
@@ -212,4 +226,35 @@ test("opening goes on for ever, says why, and ends with the signal", async (t) =
   const stopped = new AbortController();
   stopped.abort(new Error("stopped"));
   await assert.rejects(opener.open(stopped.signal), /stopped/);
+});
+
+test("a machine that may not replicate is asked about once a minute", async (t) => {
+  const fenced = refusal("LOG_FENCED", { kind: "failover" });
+  const { client } = scripted(fenced, refusal("MACHINE_IS_REPLICA"), unavailable(), GRANTED);
+  const ports = portsOf(client);
+  passing(t, ports.time);
+  const opener = new SessionOpener(ports, IDENTITY);
+  await opener.open(new AbortController().signal);
+  assert.ok(ports.time.monotonicMs() >= 120_000);
+  assert.equal(opener.refusal, undefined);
+});
+
+test("the next process server is tried when one was not reached for a minute, and kept when it is", async (t) => {
+  const second = scripted(unavailable(), GRANTED);
+  const dead: ProcessServerClient = {
+    ...second.client,
+    openSession: () => Promise.reject(unavailable()),
+  };
+  const ports = portsOf(dead);
+  passing(t, ports.time);
+  const servers = [
+    { address: "first", client: dead },
+    { address: "second", client: second.client },
+  ];
+  const processServers = new ConfiguredProcessServers(servers, ports.time);
+  const opener = new SessionOpener({ ...ports, processServers }, IDENTITY);
+  const session = await opener.open(new AbortController().signal);
+  assert.equal(session.processServer.address, "second");
+  assert.ok(ports.time.monotonicMs() >= UNREACHABLE_MS_MAX);
+  assert.equal(processServers.current, session.processServer);
 });

@@ -21,6 +21,7 @@ import type { WrittenBatch } from "./batch-writer.ts";
 import type { ComparisonSession } from "./disk-comparison.ts";
 import type { BatchSender, SentBatch } from "./disk-replication.ts";
 import { MOBILITY_ERRORS } from "./mobility-errors.ts";
+import type { AssignedProcessServer } from "./process-server-assignment.ts";
 import type { ProcessServerClient } from "./process-server-client.ts";
 
 const HEARTBEAT_MS = SECOND_MS;
@@ -28,11 +29,7 @@ const HEARTBEAT_MS = SECOND_MS;
 const DELAY_MS_MAX = MINUTE_MS;
 
 /** What ends the comparison of one disk, not the session. */
-const DISK_ERRORS = [
-  MOBILITY_ERRORS.COMPARISON_GONE,
-  MOBILITY_ERRORS.COMPARISON_FAILED,
-  MOBILITY_ERRORS.LOG_FENCED,
-];
+const DISK_ERRORS = [MOBILITY_ERRORS.COMPARISON_GONE, MOBILITY_ERRORS.COMPARISON_FAILED];
 
 export const RETRIES: RetryPolicy = {
   attemptsMax: Infinity,
@@ -41,7 +38,7 @@ export const RETRIES: RetryPolicy = {
 };
 
 export type SessionPorts = {
-  readonly client: ProcessServerClient;
+  readonly processServer: AssignedProcessServer;
   readonly clock: Clock;
   readonly scheduler: Scheduler;
   readonly randomness: Randomness;
@@ -77,6 +74,10 @@ export class ReplicationSession implements BatchSender, ComparisonSession {
     return this.#lost.signal;
   }
 
+  get processServer(): AssignedProcessServer {
+    return this.#ports.processServer;
+  }
+
   /** Why the last request did not reach the process server, or undefined. */
   get unreachable(): unknown {
     return this.#unreachable;
@@ -97,7 +98,7 @@ export class ReplicationSession implements BatchSender, ComparisonSession {
       for (let attempts = 1; ; attempts++) {
         await this.#pause();
         try {
-          const reply = await this.#ports.client.sendBatch(diskId, batch.body, this.signal);
+          const reply = await this.#client.sendBatch(diskId, batch.body, this.signal);
           this.signal.throwIfAborted();
           this.#delay(reply.delayMs);
           this.#unreachable = undefined;
@@ -112,16 +113,16 @@ export class ReplicationSession implements BatchSender, ComparisonSession {
   }
 
   openComparison(diskId: Uuid): Promise<ComparisonReply> {
-    const { client } = this.#ports;
+    const client = this.#client;
     return this.#ask(() => client.openComparison(diskId, { epoch: this.epoch }, this.signal));
   }
 
   granuleHashes(diskId: Uuid, at: GranulesOfComparison): Promise<Buffer> {
-    return this.#ask(() => this.#ports.client.granuleHashes(diskId, at, this.signal));
+    return this.#ask(() => this.#client.granuleHashes(diskId, at, this.signal));
   }
 
   blockHashes(diskId: Uuid, at: GranuleOfComparison): Promise<Buffer> {
-    return this.#ask(() => this.#ports.client.blockHashes(diskId, at, this.signal));
+    return this.#ask(() => this.#client.blockHashes(diskId, at, this.signal));
   }
 
   /** Sends heartbeats until the session is lost, and hands their replies on. */
@@ -132,7 +133,7 @@ export class ReplicationSession implements BatchSender, ComparisonSession {
     while (!this.signal.aborted) {
       try {
         const body = { epoch: this.epoch, ...request() };
-        const reply = await this.#ports.client.heartbeat(body, this.signal);
+        const reply = await this.#client.heartbeat(body, this.signal);
         if (this.signal.aborted) return;
         this.#unreachable = undefined;
         this.#delay(reply.delayMs);
@@ -156,7 +157,7 @@ export class ReplicationSession implements BatchSender, ComparisonSession {
         return reply;
       } catch (error) {
         this.signal.throwIfAborted();
-        if (DISK_ERRORS.some((info) => hasCode(error, info))) throw error;
+        if (isFailover(error) || DISK_ERRORS.some((info) => hasCode(error, info))) throw error;
         if (!isRetryable(error)) this.#loseAndThrow(error);
         const { retryAfterMs }: { retryAfterMs?: unknown } =
           error instanceof OsrError ? error.details : {};
@@ -177,7 +178,7 @@ export class ReplicationSession implements BatchSender, ComparisonSession {
     const details: { retryAfterMs?: unknown; interval?: unknown; recordNo?: unknown } =
       error instanceof OsrError ? error.details : {};
     const code = error instanceof OsrError ? error.code : "";
-    if (code === MOBILITY_ERRORS.LOG_FENCED.code) throw error;
+    if (isFailover(error)) throw error;
     if (code === "RECORDS_OUT_OF_ORDER") {
       const { interval, recordNo } = details;
       const isHeld =
@@ -193,6 +194,10 @@ export class ReplicationSession implements BatchSender, ComparisonSession {
       this.#loseAndThrow(error);
     }
     await this.#sleep(retryDelayMs(RETRIES, attempts + 1, this.#ports.randomness));
+  }
+
+  get #client(): ProcessServerClient {
+    return this.#ports.processServer.client;
   }
 
   #loseAndThrow(error: unknown): never {
@@ -217,4 +222,14 @@ export class ReplicationSession implements BatchSender, ComparisonSession {
   #sleep(ms: number): Promise<void> {
     return this.#ports.scheduler.sleep(ms, this.signal);
   }
+}
+
+/**
+ * The machine has failed over. Any other fence means that another process server had the log meanwhile: a new session claims
+ * it again.
+ */
+function isFailover(error: unknown): boolean {
+  if (!hasCode(error, MOBILITY_ERRORS.LOG_FENCED)) return false;
+  const { kind }: { kind?: unknown } = error.details;
+  return kind === "failover";
 }

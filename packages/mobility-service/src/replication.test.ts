@@ -48,15 +48,23 @@ function optionsOf(random: SeededRandom, quietWindow: "required" | "unchecked"):
 async function trouble(world: SimulatedWorld, random: SeededRandom): Promise<void> {
   for (let step = 0; step < 12; step++) {
     await world.until(() => false, random.below(12_000));
-    const dice = random.below(14);
+    const dice = random.below(15);
     if (dice < 5) world.server.upload();
     else if (dice < 7) world.server.restart(true);
     else if (dice < 9) world.server.restart(false);
     else if (dice < 10) world.server.replace();
     else if (dice < 11) world.time.unixOffsetMs += (random.next() - 0.5) * 1e9;
     else if (dice < 12) await world.restartAgent();
+    else if (dice === 14) changeDeadAddresses(world, random);
     else if (random.chance(0.5)) world.machine.loseEvents = true;
   }
+}
+
+/** One of the two process servers dies for good, or is back. */
+function changeDeadAddresses({ server }: SimulatedWorld, random: SeededRandom): void {
+  const { deadAddresses } = server;
+  if (deadAddresses.size === 0) deadAddresses.add(random.pick(["first", "second"]));
+  else deadAddresses.clear();
 }
 
 async function live(seed: number, quietWindow: "required" | "unchecked"): Promise<SimulatedWorld> {
@@ -83,6 +91,7 @@ test(`in ${SEEDS} worlds full of faults, every tag is the disks' content at one 
     // When everything around it is well again, replication catches up by itself.
     machine.calm();
     server.calm();
+    server.deadAddresses.clear();
     const before = server.offeredPoints().length;
     const caughtUp = await world.until(() => {
       server.upload(true);
@@ -115,6 +124,7 @@ test("without the quiet window, the same comparison catches wrong points", async
     wrong += world.wrongTags.length;
     world.machine.calm();
     world.server.calm();
+    world.server.deadAddresses.clear();
     await stop(world);
   }
   assert.ok(wrong > 0);
@@ -387,6 +397,71 @@ test("a comparison goes on where it was when the process server comes back", asy
   await nextPoint(world);
   assert.deepEqual(world.wrongTags, []);
   assert.equal(world.service.status().disks[0]?.lastResync?.differingBytes, 200 * 4096);
+  await stop(world);
+});
+
+test("a machine whose process server is gone moves to the next one, and only what was never vaulted is sent again", async () => {
+  const world = await calmWorld(BIG);
+  world.machine.calm();
+  await nextPoint(world);
+  assert.equal(world.service.status().processServer, "first");
+  world.server.dataBytes = 0;
+  world.server.deadAddresses.add("first");
+  world.machine.writeBlocks(0, 100);
+  await world.until(() => world.service.status().processServer === "second", 90_000);
+  await nextPoint(world);
+  assert.equal(world.server.address, "second");
+  const { disks, missedReasons } = world.service.status();
+  for (const { lastResync } of disks) assert.equal(lastResync, undefined, "nothing is compared");
+  assert.ok(world.server.dataBytes < 200 * 4096, String(world.server.dataBytes));
+  assert.ok((missedReasons["PROCESS_SERVER_UNREACHABLE"] ?? 0) >= 2, JSON.stringify(missedReasons));
+  assert.deepEqual(world.wrongTags, []);
+  // It stays where it is well, though the first one is back.
+  world.server.deadAddresses.clear();
+  await world.until(() => upload(world), 180_000);
+  assert.equal(world.service.status().processServer, "second");
+  assert.equal(world.service.status().state, "protected");
+  await stop(world);
+});
+
+test("a process server that another one has fenced costs a new session, not the disk", async () => {
+  const world = await calmWorld();
+  const { sessions } = world.server;
+  world.server.address = "second";
+  await nextPoint(world);
+  assert.ok(world.server.sessions > sessions);
+  assert.equal(world.server.address, "first");
+  assert.equal(world.service.status().state, "protected");
+  assert.deepEqual(world.wrongTags, []);
+  await stop(world);
+});
+
+test("a log that holds less than was acknowledged is compared, and says why", async () => {
+  const world = await calmWorld();
+  await nextPoint(world);
+  world.server.rewind(0);
+  assert.ok(await world.until(() => codesOf(world).includes("LOG_REWOUND"), 60_000));
+  assert.equal(world.service.status().state, "resync");
+  await nextPoint(world);
+  assert.deepEqual(lastReasons(world), ["LOG_REWOUND", undefined]);
+  assert.deepEqual(world.wrongTags, []);
+  await stop(world);
+});
+
+test("a machine that has failed over is refused a session, stays critical, and goes on once it may", async () => {
+  const world = await calmWorld();
+  world.server.fence(0);
+  await world.until(() => codesOf(world).includes("LOG_FENCED"), 60_000);
+  await world.restartAgent();
+  await world.until(() => world.service.status().state === "critical", 60_000);
+  const { sessions, dataBytes } = world.server;
+  await world.until(() => upload(world), 300_000);
+  assert.deepEqual([world.server.sessions, world.server.dataBytes], [sessions, dataBytes]);
+  assert.deepEqual(codesOf(world), ["LOG_FENCED"]);
+  assert.equal(world.service.status().state, "critical");
+  world.server.unfence();
+  await nextPoint(world);
+  assert.equal(world.service.status().state, "protected");
   await stop(world);
 });
 

@@ -4,7 +4,8 @@ export type ResyncReason =
   | "MACHINE_REBOOTED"
   | "TRACKING_LOST"
   | "TRACKING_MISMATCH"
-  | "DISK_RESIZED";
+  | "DISK_RESIZED"
+  | "LOG_REWOUND";
 
 /** A comparison of a disk that is under way or was the last one. */
 export type ResyncProgress = {

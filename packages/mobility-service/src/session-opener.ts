@@ -1,12 +1,20 @@
-import { OsrError, isRetryable } from "@osr/base/errors";
+import { OsrError, hasCode, isRetryable } from "@osr/base/errors";
 import { retryDelayMs } from "@osr/base/retry";
+import { MINUTE_MS } from "@osr/base/units";
 import {
   AGENT_PROTOCOL_VERSION,
   type MachineDescription,
   type SessionDisk,
 } from "@osr/contracts/agent-protocol";
 
+import { MOBILITY_ERRORS } from "./mobility-errors.ts";
+import type { ProcessServerAssignment } from "./process-server-assignment.ts";
 import { RETRIES, ReplicationSession, type SessionPorts } from "./replication-session.ts";
+
+/** Until a machine that may not replicate is asked for again whether it may. */
+const REFUSED_RETRY_MS = MINUTE_MS;
+/** What ends replication of this machine until somebody does something about it. */
+const FINAL_REFUSALS = [MOBILITY_ERRORS.LOG_FENCED, MOBILITY_ERRORS.MACHINE_IS_REPLICA];
 
 export type SessionIdentity = {
   readonly agentVersion: string;
@@ -14,14 +22,18 @@ export type SessionIdentity = {
   readonly disks: readonly SessionDisk[];
 };
 
+export type OpenerPorts = Omit<SessionPorts, "processServer"> & {
+  readonly processServers: ProcessServerAssignment;
+};
+
 /** Opens sessions of this machine, one after the other, each with a higher epoch. */
 export class SessionOpener {
-  readonly #ports: SessionPorts;
+  readonly #ports: OpenerPorts;
   readonly #identity: SessionIdentity;
   #epoch = 0;
   #failure: unknown;
 
-  constructor(ports: SessionPorts, identity: SessionIdentity) {
+  constructor(ports: OpenerPorts, identity: SessionIdentity) {
     this.#ports = ports;
     this.#identity = identity;
   }
@@ -31,9 +43,17 @@ export class SessionOpener {
     return this.#failure;
   }
 
+  /** Present while the process server says that this machine may not replicate: LOG_FENCED, MACHINE_IS_REPLICA. */
+  get refusal(): OsrError | undefined {
+    const failure = this.#failure;
+    return FINAL_REFUSALS.some((info) => hasCode(failure, info))
+      ? (failure as OsrError)
+      : undefined;
+  }
+
   /** Tries until it succeeds. Rejects only with the signal's reason. */
   async open(signal: AbortSignal): Promise<ReplicationSession> {
-    const { client, clock, scheduler, randomness, log } = this.#ports;
+    const { processServers, clock, scheduler, randomness, log } = this.#ports;
     for (let attempt = 1; ; attempt++) {
       signal.throwIfAborted();
       this.#epoch = Math.max(this.#epoch + 1, Math.floor(clock.unixMs()));
@@ -42,12 +62,17 @@ export class SessionOpener {
         epoch: this.#epoch,
         ...this.#identity,
       };
+      const processServer = processServers.current;
       try {
-        const granted = await client.openSession(request, signal);
+        const granted = await processServer.client.openSession(request, signal);
         this.#failure = undefined;
-        return new ReplicationSession(this.#ports, request.epoch, granted, signal);
+        processServers.reached();
+        const ports = { ...this.#ports, processServer };
+        return new ReplicationSession(ports, request.epoch, granted, signal);
       } catch (error) {
         signal.throwIfAborted();
+        if (isRetryable(error)) processServers.unreached();
+        else processServers.reached();
         const { newestEpoch }: { newestEpoch?: unknown } =
           error instanceof OsrError ? error.details : {};
         if (typeof newestEpoch === "number" && newestEpoch >= this.#epoch) {
@@ -60,7 +85,11 @@ export class SessionOpener {
             });
           this.#failure = error;
         }
-        await scheduler.sleep(retryDelayMs(RETRIES, attempt + 1, randomness), signal);
+        const delayMs =
+          this.refusal === undefined
+            ? retryDelayMs(RETRIES, attempt + 1, randomness)
+            : REFUSED_RETRY_MS;
+        await scheduler.sleep(delayMs, signal);
       }
     }
   }

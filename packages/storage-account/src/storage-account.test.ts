@@ -555,3 +555,12 @@ suite("storage account", () => {
     assert.equal(String(await readWhole(rig.storeOf("reader"), "kept/x")), "0123456789");
   });
 });
+
+test("a directory is served by one storage account at a time", async () => {
+  await using first = await openRig();
+  const directory = join(first.directory, "store");
+  await assert.rejects(openRig({ directory }), { code: "STORAGE_FOLDER_IN_USE" });
+  await first.account.stop();
+  await using second = await openRig({ directory });
+  assert.notEqual(second.account.port, first.account.port);
+});

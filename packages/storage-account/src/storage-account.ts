@@ -1,4 +1,8 @@
+import { mkdir } from "node:fs/promises";
+
+import { OsrError, defineErrors } from "@osr/base/errors";
 import type { Log } from "@osr/base/log";
+import { holdDataFolder } from "@osr/base/platform/data-folder";
 import type { Randomness } from "@osr/base/randomness";
 import type { Scheduler } from "@osr/base/scheduler";
 import type { Service } from "@osr/base/service";
@@ -8,6 +12,13 @@ import { OBJECT_BYTES_MAX } from "@osr/repository/object-store";
 
 import { TokenFile } from "./access-token.ts";
 import { blobService } from "./blob-service.ts";
+
+const ERRORS = defineErrors({
+  STORAGE_FOLDER_IN_USE: {
+    retryable: false,
+    hint: "Stop the other storage account, or choose another directory.",
+  },
+});
 
 /** The one container of the account: `https://host:port/osr/<name>`. */
 export const STORAGE_CONTAINER = "osr";
@@ -37,7 +48,7 @@ export type StorageAccount = Service & {
 /**
  * The embedded storage account: serves a directory, durably, over HTTPS, with the subset of Azure's Blob API that our
  * Azure provider uses, and tokens per role. It listens when this resolves; `run` then lasts until `stop`. Throws where
- * the tokens file is not good or the port is taken.
+ * the tokens file is not good, the port is taken, or another one serves the directory (STORAGE_FOLDER_IN_USE).
  */
 export async function createStorageAccount(
   options: StorageAccountOptions,
@@ -45,6 +56,9 @@ export async function createStorageAccount(
   const { directory, host, port, tls, log, scheduler, randomness, freeBytesMin } = options;
   const tokens = new TokenFile(options.tokensFile, log);
   await tokens.load();
+  await mkdir(directory, { recursive: true });
+  await using starting = new AsyncDisposableStack();
+  starting.use(await hold(directory));
   const store = await openDirectoryStore(directory, {
     access: "write",
     randomness,
@@ -62,13 +76,22 @@ export async function createStorageAccount(
   });
   log.info("the storage account listens", { host, port: server.port, directory });
   const { promise: stopped, resolve } = Promise.withResolvers<void>();
+  const held = starting.move();
   return {
     port: server.port,
     replaceCertificate: (renewed) => server.replaceCertificate(renewed),
     run: () => stopped,
     stop: async () => {
       await server.close();
+      await held.disposeAsync();
       resolve();
     },
   };
+}
+
+/** One storage account serves a directory; agents on this machine see by it that its disk is not to be replicated. */
+async function hold(directory: string): Promise<AsyncDisposable> {
+  const held = await holdDataFolder(directory);
+  if (held !== undefined) return held;
+  throw new OsrError(ERRORS.STORAGE_FOLDER_IN_USE, `another one serves ${directory}`);
 }

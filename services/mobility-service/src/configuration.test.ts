@@ -32,6 +32,14 @@ test("a minimal configuration gets the defaults", () => {
   assert.equal(configuration.testFaults, undefined);
 });
 
+test("process servers are one, or a list in order", () => {
+  const [first, second] = [CORRECT.processServer, { host: "2001:db8::1", port: 9444 }];
+  assert.deepEqual(read(CORRECT).processServers, [first]);
+  const { processServer: _, ...others } = CORRECT;
+  const listed = read({ ...others, processServers: [second, first] });
+  assert.deepEqual(listed.processServers, [second, first]);
+});
+
 test("scripts have a time limit, their own or the default", () => {
   const scripts = { preScript: "/a", postScript: "/b" };
   assert.equal(read({ ...CORRECT, scripts }).scripts?.seconds, 30);
@@ -45,6 +53,12 @@ for (const [name, content, message] of [
     "has a wrong port",
     { ...CORRECT, processServer: { host: "h", port: 0 } },
     /processServer\.port/,
+  ],
+  ["names no process server", { ...CORRECT, processServer: undefined }, /processServers must name/],
+  [
+    "lists a wrong port",
+    { ...CORRECT, processServers: [{ host: "h", port: 1 }, { host: "h" }] },
+    /processServers\[1\]\.port/,
   ],
   ["has points too close", { ...CORRECT, pointIntervalSeconds: 14 }, /pointIntervalSeconds/],
   ["has a relative path", { ...CORRECT, privateKey: "key.pem" }, /privateKey must be an absolute/],

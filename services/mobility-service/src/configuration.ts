@@ -26,6 +26,7 @@ const ERRORS = defineErrors({
 
 const PATH_CHARS_MAX = 4096;
 const SELECTED_DISKS_MAX = 256;
+const PROCESS_SERVERS_MAX = 16;
 const SCRIPT_SECONDS_DEFAULT = 30;
 const SCRIPT_SECONDS_MAX = 600;
 
@@ -34,7 +35,8 @@ export const STATUS_FILE_DEFAULT = "/run/osr/status.json";
 /** The configuration file of the mobility service. Secrets are in files of their own, named here. */
 export type Configuration = {
   readonly machineId?: string | undefined;
-  readonly processServer: { readonly host: string; readonly port: number };
+  /** At least one; the next one is tried when one is not reached for long. */
+  readonly processServers: readonly ProcessServerAddress[];
   /** PEM files: the site authority, the agent's certificate and its private key. */
   readonly authority: string;
   readonly certificate: string;
@@ -51,6 +53,8 @@ export type Configuration = {
   readonly testFaults?: TestFaults | undefined;
 };
 
+export type ProcessServerAddress = { readonly host: string; readonly port: number };
+
 export type Scripts = {
   readonly preScript: string;
   readonly postScript: string;
@@ -62,7 +66,13 @@ export type TestFaults = {
   readonly freeze?: "skipped" | undefined;
 };
 
-type Raw = Omit<Configuration, "pointIntervalSeconds" | "disks" | "statusFile" | "scripts"> & {
+type Raw = Omit<
+  Configuration,
+  "processServers" | "pointIntervalSeconds" | "disks" | "statusFile" | "scripts"
+> & {
+  /** One, or a list in order. */
+  readonly processServer?: ProcessServerAddress | undefined;
+  readonly processServers?: readonly ProcessServerAddress[] | undefined;
   readonly pointIntervalSeconds?: number | undefined;
   readonly disks?: readonly string[] | undefined;
   readonly statusFile?: string | undefined;
@@ -92,9 +102,15 @@ const filePath: Shape<string> = (value, path) => {
   throw new OsrError(ERRORS.CONFIGURATION_INVALID, `${path} must be an absolute path`);
 };
 
+const processServerShape = strict<ProcessServerAddress>({
+  host: text(255),
+  port: integer(1, 65_535),
+});
+
 const rawShape: Shape<Raw> = strict<Raw>({
   machineId: optional(text(64)),
-  processServer: strict({ host: text(255), port: integer(1, 65_535) }),
+  processServer: optional(processServerShape),
+  processServers: optional(list(processServerShape, PROCESS_SERVERS_MAX)),
   authority: filePath,
   certificate: filePath,
   privateKey: filePath,
@@ -125,9 +141,13 @@ export function readConfiguration(file: string): Configuration {
   } catch (cause) {
     throw new OsrError(ERRORS.CONFIGURATION_INVALID, `${file}: ${messageOf(cause)}`, { cause });
   }
-  const { scripts } = raw;
+  const { scripts, processServer, processServers: listed = [], ...rest } = raw;
+  const processServers = [...(processServer === undefined ? [] : [processServer]), ...listed];
+  if (processServers.length === 0)
+    throw new OsrError(ERRORS.CONFIGURATION_INVALID, `${file}: processServers must name one`);
   return {
-    ...raw,
+    ...rest,
+    processServers,
     pointIntervalSeconds: raw.pointIntervalSeconds ?? POINT_INTERVAL_SECONDS_DEFAULT,
     disks: raw.disks ?? [],
     statusFile: raw.statusFile ?? STATUS_FILE_DEFAULT,

@@ -41,6 +41,7 @@ function textOf(status: MobilityStatus, isFresh: boolean): string {
       : `${new Date(newestPoint.unixMs).toISOString()} (${newestPoint.class}), ${formatDuration(rpoSeconds * SECOND_MS)} ago`;
   const lines = [
     `state         ${isFresh ? status.state : "not running"}`,
+    `sent to       ${status.processServer}`,
     `newest point  ${point}`,
     `points        ${status.pointsMade} made, ${status.pointsMissed} missed`,
     ...status.disks.map(diskLine),

@@ -2,8 +2,11 @@ import { OsrError, defineErrors } from "@osr/base/errors";
 import type { Log } from "@osr/base/log";
 import type { Randomness } from "@osr/base/randomness";
 import { openDirectReader } from "@osr/block-device/direct-reader";
-import { readDiskInventory } from "@osr/block-device/disk-inventory";
-import type { DirectReader, ProtectableDisk } from "@osr/block-device/protected-disk";
+import type {
+  DirectReader,
+  DiskInventory,
+  ProtectableDisk,
+} from "@osr/block-device/protected-disk";
 import { eventDeviceOf } from "@osr/block-device/tracefs-tracker";
 import { learnEventDevices } from "@osr/block-device/trust";
 
@@ -24,16 +27,18 @@ export type ProtectedDisk = {
   readonly untrusted: string | undefined;
 };
 
-/** Finds the selected disks, opens them, and learns how their changes show. Throws NO_DISKS, TRACEFS_UNAVAILABLE. */
+/** Opens the disks that were found, and learns how their changes show. Throws NO_DISKS, TRACEFS_UNAVAILABLE. */
 export async function openProtectedDisks(
-  selection: readonly string[],
+  { disks, excluded }: DiskInventory,
   ports: { readonly log: Log; readonly randomness: Randomness },
 ): Promise<ProtectedDisk[]> {
   const { log, randomness } = ports;
-  const { disks, excluded } = await readDiskInventory({ selection, replicatedDataFolders: [] });
   for (const { name, code, reason } of excluded)
     log.info("disk not protected", { name, code, reason });
-  if (disks.length === 0) throw new OsrError(ERRORS.NO_DISKS, "there is no disk to protect");
+  if (disks.length === 0) {
+    const reasons = excluded.map(({ name, code }) => `${name}: ${code}`).join(", ");
+    throw new OsrError(ERRORS.NO_DISKS, `there is no disk to protect (${reasons})`);
+  }
   const opened: ProtectedDisk[] = [];
   for (const disk of disks) {
     const reader = openDirectReader(disk);

@@ -1,30 +1,44 @@
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 
+import { must } from "@osr/base/assert";
 import type { Log } from "@osr/base/log";
 import { jsonLinesLog } from "@osr/base/platform/json-lines-log";
 import { systemClock } from "@osr/base/platform/system-clock";
 import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
+import type { Service } from "@osr/base/service";
 import { MIB, MINUTE_MS } from "@osr/base/units";
+import { readDiskInventory } from "@osr/block-device/disk-inventory";
 import type { Freezer } from "@osr/block-device/freezer";
 import { GUARD_LIMIT_MS, createSystemFreezer } from "@osr/block-device/system-freezer";
 import { sysfsCounters } from "@osr/block-device/sysfs-counters";
 import { TracefsTracker } from "@osr/block-device/tracefs-tracker";
 import { HttpsClient } from "@osr/https/https-client";
 import { createMobilityService } from "@osr/mobility-service/mobility-service";
+import { ConfiguredProcessServers } from "@osr/mobility-service/process-server-assignment";
+import { ReplicaService } from "@osr/mobility-service/replica-service";
 import { REPLICATION_LIMITS } from "@osr/mobility-service/replication-limits";
 import { httpsProcessServer } from "@osr/mobility-service/process-server-client";
 
-import { type Configuration, readConfiguration, readNamedFile } from "./configuration.ts";
+import {
+  type Configuration,
+  type ProcessServerAddress,
+  readConfiguration,
+  readNamedFile,
+} from "./configuration.ts";
 import { withoutFreezing } from "./freeze-fault.ts";
+import { bindMachine, machineIdOf } from "./machine-binding.ts";
 import { machineFacts } from "./machine-facts.ts";
 import { pointScripts } from "./point-script.ts";
 import { type ProtectedDisk, openProtectedDisks } from "./protected-disks.ts";
+import { refusedDisks, watchForReplicatedData } from "./self-protection.ts";
 import { openSerialHook } from "./serial-hook.ts";
 import { startReasonOf } from "./start-reason.ts";
 import { statusWriter } from "./status-file.ts";
 
 const AGENT_VERSION = "0.1.0";
+/** Beside the configuration: which machine this enrolment belongs to. */
+const IDENTITY_FILE = "identity.json";
 const TRACKER_INSTANCE = "osr-mobility-service";
 const RING_BYTES_PER_CPU = 4 * MIB;
 /** While tests hold the thaw, they compare whole disks. */
@@ -39,12 +53,35 @@ export async function runMobilityService(configurationFile: string): Promise<voi
   const log = jsonLinesLog((line) => process.stderr.write(line), "info", {
     role: "mobility-service",
   });
+  const credentials = {
+    authorityPem: readNamedFile("authority", configuration.authority),
+    certificatePem: readNamedFile("certificate", configuration.certificate),
+    privateKeyPem: readNamedFile("privateKey", configuration.privateKey),
+  };
   await using open = new AsyncDisposableStack();
-  const client = open.use(clientOf(configuration));
-  const disks = await openProtectedDisks(configuration.disks, {
-    log,
-    randomness: systemRandomness,
+  const inventory = await readDiskInventory({
+    selection: configuration.disks,
+    replicatedDataFolders: [],
   });
+  const machine = machineFacts();
+  const writeStatus = statusWriter(configuration.statusFile);
+  const mismatch = bindMachine(join(dirname(configurationFile), IDENTITY_FILE), {
+    machineId: machineIdOf(credentials.certificatePem),
+    biosUuid: machine.biosUuid,
+    disks: inventory.disks.map(({ identity }) => identity),
+  });
+  if (mismatch !== undefined) {
+    const processServer = addressOf(must(configuration.processServers[0], "first"));
+    return runService(new ReplicaService({ ...ports, log, mismatch, processServer, writeStatus }));
+  }
+  const processServers = new ConfiguredProcessServers(
+    configuration.processServers.map((server) => ({
+      address: addressOf(server),
+      client: httpsProcessServer(open.use(clientOf(server, credentials))),
+    })),
+    systemClock,
+  );
+  const disks = await openProtectedDisks(inventory, { log, randomness: systemRandomness });
   for (const { reader } of disks) open.use(reader);
   const tracker = open.use(trackerOf(disks));
   const { hookDevice, testFaults, scripts } = configuration;
@@ -57,36 +94,51 @@ export async function runMobilityService(configurationFile: string): Promise<voi
     ...ports,
     log,
     agentVersion: AGENT_VERSION,
-    machine: machineFacts(),
+    machine,
+    standing: refusedDisks(inventory),
     disks,
     tracker,
     counters: sysfsCounters(disks.map(({ disk }) => disk)),
     startReason: startReasonOf(dirname(configuration.statusFile)),
     freezer: freezerOf(configuration, disks, log),
-    client: httpsProcessServer(client),
+    processServers,
     pointIntervalSeconds: configuration.pointIntervalSeconds,
     limits: REPLICATION_LIMITS,
     scripts: scripts === undefined ? undefined : pointScripts(scripts),
     pause: pauseThread,
     quietWindow: testFaults?.quietWindow ?? "required",
     beforeThaw: hook?.beforeThaw,
-    writeStatus: statusWriter(configuration.statusFile),
+    writeStatus,
   });
+  using _ = watchForReplicatedData(disks, service, { log, scheduler: systemScheduler });
+  await runService(service);
+}
+
+async function runService(service: Service): Promise<void> {
   const stop = (): void => void service.stop();
   process.once("SIGTERM", stop);
   process.once("SIGINT", stop);
   await service.run();
 }
 
-function clientOf(configuration: Configuration): HttpsClient {
-  const { host, port } = configuration.processServer;
+function addressOf({ host, port }: ProcessServerAddress): string {
+  return `${host.includes(":") ? `[${host}]` : host}:${port}`;
+}
+
+type Credentials = {
+  readonly authorityPem: string;
+  readonly certificatePem: string;
+  readonly privateKeyPem: string;
+};
+
+function clientOf(
+  server: ProcessServerAddress,
+  { authorityPem, ...identity }: Credentials,
+): HttpsClient {
   return new HttpsClient({
-    baseUrl: `https://${host.includes(":") ? `[${host}]` : host}:${port}`,
-    authorityPem: readNamedFile("authority", configuration.authority),
-    identity: {
-      certificatePem: readNamedFile("certificate", configuration.certificate),
-      privateKeyPem: readNamedFile("privateKey", configuration.privateKey),
-    },
+    baseUrl: `https://${addressOf(server)}`,
+    authorityPem,
+    identity,
     // The batches, a heartbeat, the opening of a session and a comparison.
     socketsMax: REPLICATION_LIMITS.batchesHeldMax + 3,
     timeoutMs: REQUEST_TIMEOUT_MS,

@@ -1,3 +1,4 @@
+import { must } from "@osr/base/assert";
 import { createHash } from "node:crypto";
 
 import { BLOCK_BYTES } from "@osr/base/block-range";
@@ -90,6 +91,9 @@ export class SimulatedProcessServer implements ProcessServerClient {
   sessions = 0;
   /** Called before hashes of blocks are answered. */
   beforeBlockHashes: () => void = () => undefined;
+  /** The address that has the logs, and those that do not answer. */
+  address = "first";
+  readonly deadAddresses = new Set<string>();
   /** The log in the storage account is damaged. */
   isLogDamaged = false;
   readonly #time: VirtualTime;
@@ -132,6 +136,11 @@ export class SimulatedProcessServer implements ProcessServerClient {
   /** Another one takes over: it knows only what is in the storage account. */
   replace(): void {
     this.restart(false);
+    this.#takeOver();
+  }
+
+  /** Knows what is in the storage account, and nothing else. */
+  #takeOver(): void {
     this.#epochFloor = 0;
     for (const disk of this.#disks.values()) {
       disk.content = Buffer.from(disk.vaultedContent);
@@ -142,9 +151,56 @@ export class SimulatedProcessServer implements ProcessServerClient {
     }
   }
 
+  /**
+   * The process server at one of its addresses: each is another one over the same storage account. Whichever opened the last
+   * session has the logs; the others are fenced.
+   */
+  atAddress(address: string): ProcessServerClient {
+    const isOwner = (): void => {
+      if (this.deadAddresses.has(address)) throw unavailable();
+      if (address !== this.address) throw refusal("LOG_FENCED", { kind: "handover" });
+    };
+    return {
+      openSession: async (request, signal) => {
+        if (this.deadAddresses.has(address)) return await this.#unanswered(signal);
+        if (address !== this.address) {
+          this.#life += 1;
+          this.#epoch = 0;
+          this.#takeOver();
+        }
+        this.address = address;
+        return await this.openSession(request, signal);
+      },
+      sendBatch: async (...args) => (isOwner(), await this.sendBatch(...args)),
+      heartbeat: async (...args) => (isOwner(), await this.heartbeat(...args)),
+      openComparison: async (...args) => (isOwner(), await this.openComparison(...args)),
+      granuleHashes: async (...args) => (isOwner(), await this.granuleHashes(...args)),
+      blockHashes: async (...args) => (isOwner(), await this.blockHashes(...args)),
+    };
+  }
+
+  async #unanswered(signal: AbortSignal): Promise<never> {
+    await this.#latency(signal);
+    throw unavailable();
+  }
+
   fence(index: number): void {
     const disk = [...this.#disks.values()][index];
     if (disk !== undefined) disk.isFenced = true;
+  }
+
+  unfence(): void {
+    for (const disk of this.#disks.values()) disk.isFenced = false;
+  }
+
+  /** The storage account lost the newest of what it had acknowledged. */
+  rewind(index: number): void {
+    this.restart(false);
+    const disk = must([...this.#disks.values()][index], "disk");
+    this.#takeOver();
+    disk.content.fill(0);
+    disk.vaultedContent.fill(0);
+    disk.vaultedInterval = 0;
   }
 
   /** Uploads some of what is spooled, in order. */
@@ -175,6 +231,8 @@ export class SimulatedProcessServer implements ProcessServerClient {
     return await this.#exchange(signal, () => {
       if (request.epoch <= Math.max(this.#epoch, this.#epochFloor))
         throw refusal("EPOCH_STALE", { newestEpoch: Math.max(this.#epoch, this.#epochFloor) });
+      if ([...this.#disks.values()].some(({ isFenced }) => isFenced))
+        throw refusal("LOG_FENCED", { kind: "failover" });
       this.#epoch = request.epoch;
       this.sessions += 1;
       this.#epochFloor = request.epoch;
@@ -221,7 +279,7 @@ export class SimulatedProcessServer implements ProcessServerClient {
     return await this.#exchange(signal, () => {
       if (epoch !== this.#epoch) throw refusal("SESSION_REPLACED");
       const disk = this.#diskBy(diskId);
-      if (disk.isFenced) throw refusal("LOG_FENCED");
+      if (disk.isFenced) throw refusal("LOG_FENCED", { kind: "failover" });
       if (this.isLogDamaged) throw refusal("COMPARISON_FAILED");
       if (disk.spooled.length > 0 && this.#random.chance(0.5))
         throw refusal("COMPARISON_NOT_READY", { retryAfterMs: 500 }, true);
@@ -315,7 +373,7 @@ export class SimulatedProcessServer implements ProcessServerClient {
     for (;;) {
       if (this.#life !== life) throw unavailable();
       if (first.session !== this.#epoch) throw refusal("SESSION_REPLACED");
-      if (disk.isFenced) throw refusal("LOG_FENCED");
+      if (disk.isFenced) throw refusal("LOG_FENCED", { kind: "failover" });
       if (this.#isNext(disk, first, first.recordNo + records.length - 1)) break;
       if (this.#time.monotonicMs() >= heldUntilMs) throw this.#outOfOrder(disk);
       await this.#time.sleep(5);

@@ -4,6 +4,7 @@ import type { Tag } from "@osr/contracts/tag";
 
 import type { PointScripts } from "../cut.ts";
 import { type MobilityService, createMobilityService } from "../mobility-service.ts";
+import { ConfiguredProcessServers } from "../process-server-assignment.ts";
 import type { ReplicationLimits } from "../replication-limits.ts";
 import { type MachineFaults, SimulatedMachine } from "./simulated-machine.ts";
 import { type LinkFaults, SimulatedProcessServer } from "./simulated-process-server.ts";
@@ -106,7 +107,13 @@ export class SimulatedWorld {
       counters: machine,
       startReason: "AGENT_RESTARTED",
       freezer: machine,
-      client: this.server,
+      processServers: new ConfiguredProcessServers(
+        [
+          { address: "first", client: this.server.atAddress("first") },
+          { address: "second", client: this.server.atAddress("second") },
+        ],
+        time,
+      ),
       pointIntervalSeconds: POINT_INTERVAL_SECONDS,
       limits: this.#options.limits,
       pause: machine.pause,

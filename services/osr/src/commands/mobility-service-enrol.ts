@@ -32,7 +32,7 @@ export async function mobilityServiceEnrol(name: string, options: EnrolOptions):
   const identity = await machineCertificate(authority, { role: "mobility-service", id: machineId });
   const configuration = {
     machineId,
-    processServer: addressOf(options.processServer),
+    processServers: options.processServer.map(addressOf),
     authority: join(INSTALLED, "authority.pem"),
     certificate: join(INSTALLED, "certificate.pem"),
     privateKey: join(INSTALLED, "private-key.pem"),
