@@ -9,9 +9,10 @@ import { rigMissing } from "./rig/requirements.ts";
 import { runScenario } from "./run-scenario.ts";
 import type { Scenario } from "./scenario.ts";
 import { fastPoints } from "./scenarios/fast-points.ts";
+import { outage } from "./scenarios/outage.ts";
 import { resync } from "./scenarios/resync.ts";
 
-const SCENARIOS: readonly Scenario[] = [fastPoints, resync];
+const SCENARIOS: readonly Scenario[] = [fastPoints, outage, resync];
 
 const HELP = `usage: npm run e2e -- NAME [--json FILE]
 

@@ -9,6 +9,8 @@ import type { Site } from "./site.ts";
 const POINT_INTERVAL_SECONDS = 15;
 
 export type FastAgentOptions = {
+  /** Of the process servers on the host, in order; the site's where absent. */
+  readonly processServerPorts?: readonly number[];
   /** Faults for the agent to commit, so that the scenario can show that it would notice. */
   readonly testFaults?: Readonly<Record<string, string>>;
 };
@@ -20,8 +22,10 @@ export async function startFastAgent(
   name: string,
   options: FastAgentOptions,
 ): Promise<string> {
-  const { machineId, folder } = await site.enrol(name, POINT_INTERVAL_SECONDS);
-  await installFastAgent(machine, folder, options);
+  const { processServerPorts, ...faults } = options;
+  const enrolment = await site.enrol(name, POINT_INTERVAL_SECONDS, processServerPorts);
+  const { machineId, folder } = enrolment;
+  await installFastAgent(machine, folder, faults);
   await restartFastAgent(machine);
   return machineId;
 }
@@ -30,7 +34,7 @@ export async function startFastAgent(
 export async function installFastAgent(
   machine: Machine,
   folder: string,
-  options: FastAgentOptions,
+  options: Omit<FastAgentOptions, "processServerPorts">,
 ): Promise<void> {
   await installEnrolment(machine.shell, folder, { hookDevice: HOOK_DEVICE, ...options });
 }

@@ -14,7 +14,7 @@ import { HOST_ADDRESS } from "./machine.ts";
 import { RIG_ERRORS } from "./rig-errors.ts";
 import { PROJECT_DIRECTORY } from "./settings.ts";
 
-const OSR = join(PROJECT_DIRECTORY, "services", "osr", "src", "main.ts");
+export const OSR = join(PROJECT_DIRECTORY, "services", "osr", "src", "main.ts");
 const READY_TIMEOUT_MS = 60 * SECOND_MS;
 const STOP_TIMEOUT_MS = 30 * SECOND_MS;
 const POLL_MS = 50;
@@ -82,14 +82,18 @@ export class Site implements AsyncDisposable {
     return text.trim() === "" ? undefined : (JSON.parse(text) as unknown);
   }
 
-  /** Enrols a machine of the rig, which reaches the process server at the host's address. */
-  async enrol(name: string, pointIntervalSeconds: number): Promise<Enrolment> {
+  /** Enrols a machine of the rig, which reaches process servers at the host's address: the site's, or those of `ports`. */
+  async enrol(
+    name: string,
+    pointIntervalSeconds: number,
+    ports: readonly number[] = [this.processServerPort],
+  ): Promise<Enrolment> {
     const folder = join(this.directory, "machines", name);
     await mkdir(dirname(folder), { recursive: true });
     const enrolled = await this.osr(
       [
         ["mobility-service", "enrol", name, "--out", folder],
-        ["--process-server", `${HOST_ADDRESS}:${this.processServerPort}`],
+        ["--process-server", ...ports.map((port) => `${HOST_ADDRESS}:${port}`)],
         ["--point-interval", String(pointIntervalSeconds)],
       ].flat(),
     );
@@ -135,7 +139,7 @@ export class Site implements AsyncDisposable {
 }
 
 /** A TCP port of loopback that nobody uses at the moment. */
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
   const address = server.address();

@@ -250,6 +250,8 @@ class MachineReplication implements MobilityService {
           messageOf(failure),
         ),
       );
+    const busy = this.#session?.busy;
+    if (busy !== undefined) list.push(health(busy, busy.message));
     if (this.#lastMissed !== undefined) list.push(this.#lastMissed);
     if (this.#lastCut?.scriptError !== undefined)
       list.push(health(MOBILITY_ERRORS.APP_SCRIPT_FAILED, messageOf(this.#lastCut.scriptError)));

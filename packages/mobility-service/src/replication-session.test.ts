@@ -127,9 +127,12 @@ test("back-pressure holds all batches back: delayMs, and Retry-After of a full c
   await session.send(DISK, batchOf(0));
   await session.send(uuidOfName("another"), batchOf(0));
   assert.ok(time.monotonicMs() >= 4000);
-  await session.send(DISK, batchOf(1));
+  const sent = session.send(DISK, batchOf(1));
+  while (session.busy === undefined) await new Promise((resolve) => void setImmediate(resolve));
+  assert.equal(session.busy.code, "CACHE_FULL");
+  await sent;
   assert.ok(time.monotonicMs() >= 13_000);
-  assert.equal(session.unreachable, undefined);
+  assert.deepEqual([session.unreachable, session.busy], [undefined, undefined]);
 });
 
 for (const code of ["SESSION_REPLACED", "HRL_INVALID", "DISK_FOREIGN", "PEER_UNTRUSTED"])

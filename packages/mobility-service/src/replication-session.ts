@@ -58,6 +58,7 @@ export class ReplicationSession implements BatchSender, ComparisonSession {
   readonly #underWay = new Map<Uuid, BatchesUnderWay>();
   #notBeforeMs = 0;
   #unreachable: unknown;
+  #busy: OsrError | undefined;
 
   constructor(ports: SessionPorts, epoch: number, granted: SessionReply, stopped: AbortSignal) {
     this.#ports = ports;
@@ -83,6 +84,11 @@ export class ReplicationSession implements BatchSender, ComparisonSession {
     return this.#unreachable;
   }
 
+  /** Why the process server takes nothing of this machine's disks at the moment, such as CACHE_FULL, or undefined. */
+  get busy(): OsrError | undefined {
+    return this.#busy;
+  }
+
   /** Ends the session here; the process server need not know. */
   lose(cause: unknown): void {
     if (this.signal.aborted) return;
@@ -101,7 +107,7 @@ export class ReplicationSession implements BatchSender, ComparisonSession {
           const reply = await this.#client.sendBatch(diskId, batch.body, this.signal);
           this.signal.throwIfAborted();
           this.#delay(reply.delayMs);
-          this.#unreachable = undefined;
+          this.#unreachable = this.#busy = undefined;
           return { reply, attempts };
         } catch (error) {
           await this.#failed(error, underWay, attempts);
@@ -190,6 +196,7 @@ export class ReplicationSession implements BatchSender, ComparisonSession {
       const isBusy = typeof details.retryAfterMs === "number";
       if (isBusy) this.#delay(Number(details.retryAfterMs));
       this.#unreachable = isBusy ? undefined : error;
+      this.#busy = isBusy && error instanceof OsrError ? error : undefined;
     } else {
       this.#loseAndThrow(error);
     }

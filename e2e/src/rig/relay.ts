@@ -1,0 +1,94 @@
+import { once } from "node:events";
+import { type Server, type Socket, connect, createServer } from "node:net";
+import { setTimeout as wait } from "node:timers/promises";
+
+import { OsrError } from "@osr/base/errors";
+
+import { RIG_ERRORS } from "./rig-errors.ts";
+
+/** How a link is: as fast as it goes, cut (nothing arrives, nobody is told), or so many bytes a second in all. */
+export type LinkState = "well" | "cut" | { readonly bytesPerSecond: number };
+
+const POLL_MS = 20;
+
+/** A link on loopback that can be cut and throttled: passes TCP connections on to `targetPort`. */
+export class Relay implements AsyncDisposable {
+  readonly port: number;
+  /** What went through, in both directions. */
+  bytes = 0;
+  #state: LinkState = "well";
+  /** Until then the throttled link is busy with what it took. */
+  #busyUntilMs = 0;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+
+  private constructor(server: Server, port: number) {
+    this.#server = server;
+    this.port = port;
+  }
+
+  static async start(targetPort: number): Promise<Relay> {
+    const server = createServer({ pauseOnConnect: true });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const address = server.address();
+    if (typeof address !== "object" || address === null)
+      throw new OsrError(RIG_ERRORS.RIG_UNSUPPORTED, "loopback has no free port");
+    const relay = new Relay(server, address.port);
+    server.on("connection", (socket) => void relay.#join(socket, targetPort));
+    return relay;
+  }
+
+  set state(state: LinkState) {
+    this.#state = state;
+    this.#busyUntilMs = 0;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  async #join(near: Socket, targetPort: number): Promise<void> {
+    await this.#pass(near, 0);
+    const far = connect(targetPort, "127.0.0.1");
+    for (const socket of [near, far]) {
+      this.#sockets.add(socket);
+      socket.setNoDelay(true);
+      socket.once("close", () => {
+        this.#sockets.delete(socket);
+        near.destroy();
+        far.destroy();
+      });
+      socket.on("error", () => undefined);
+    }
+    await Promise.all([this.#pump(near, far), this.#pump(far, near)]);
+  }
+
+  async #pump(from: Socket, to: Socket): Promise<void> {
+    try {
+      for await (const chunk of from as AsyncIterable<Buffer>) {
+        await this.#pass(from, chunk.length);
+        if (!to.write(chunk)) await once(to, "drain");
+      }
+      to.end();
+    } catch {
+      from.destroy();
+      to.destroy();
+    }
+  }
+
+  /** Resolves when the link has taken so many bytes. */
+  async #pass(socket: Socket, bytes: number): Promise<void> {
+    while (this.#state === "cut" && !socket.destroyed) await wait(POLL_MS);
+    this.bytes += bytes;
+    if (typeof this.#state === "string") return;
+    const nowMs = performance.now();
+    const takesMs = (bytes / this.#state.bytesPerSecond) * 1000;
+    this.#busyUntilMs = Math.max(this.#busyUntilMs, nowMs) + takesMs;
+    const untilMs = this.#busyUntilMs;
+    // Not longer than the link is slow.
+    while (performance.now() < untilMs && typeof this.#state !== "string" && !socket.destroyed)
+      await wait(POLL_MS);
+  }
+}
