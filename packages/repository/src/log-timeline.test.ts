@@ -190,6 +190,19 @@ test("a child whose own names are taken goes on in a grandchild, be it empty or 
     assert.deepEqual([position.timeline, position.seq], [1, 4]);
 });
 
+test("names that are none of ours do not hide where a log goes on", async () => {
+  await using at = await temporaryStore();
+  const { disk } = await scene(at);
+  await squat(at.store, disk.log, 5);
+  for (let number = 100; number < 170; number++)
+    await at.store.create(
+      `v1/${disk.log.vaultId}/d/${disk.diskId}/a/${number}`,
+      bodyOf(filled("x")),
+    );
+  const child = await goOn(disk);
+  assert.deepEqual(await currentLog(at.store, disk.log, disk), child.log);
+});
+
 test("a lost segment is no end of the log, foreign objects beyond it are", async () => {
   await using at = await temporaryStore();
   const { disk } = await scene(at);

@@ -6,12 +6,17 @@ import {
   ensureDiskDescriptor,
   readDiskDescriptor,
 } from "./disk-descriptor.ts";
+import { mapBounded } from "./concurrency.ts";
+import { LINEAGE_MAX } from "./log-lineage.ts";
 import { type LogId, diskPrefix, timelineEnd, timelineOfName } from "./object-names.ts";
-import { type ObjectStore, STORE_ERRORS } from "./object-store.ts";
+import { type ObjectStore, STORE_ERRORS, listAll } from "./object-store.ts";
 import { REPOSITORY_ERRORS } from "./repository-errors.ts";
 
-/** Timelines of a disk that are looked at, whoever made them. */
-const TIMELINES_MAX = 64;
+/** Numbers that are tried for a continuation, whoever took them. */
+const NUMBERS_MAX = 64;
+/** Lists of one object each, before the disk is listed as a whole. */
+const SHORT_LISTS_MAX = 64;
+const DESCRIPTOR_READS_MAX = 16;
 
 type Reading = { readonly indexRoot: Buffer; readonly signal?: AbortSignal | undefined };
 
@@ -20,14 +25,19 @@ type Reading = { readonly indexRoot: Buffer; readonly signal?: AbortSignal | und
  * ask before they claim, readers of recovery points need not. Two lists and no read where nothing was ever tampered with.
  */
 export async function currentLog(store: ObjectStore, log: LogId, reading: Reading): Promise<LogId> {
+  const last = log.timeline + NUMBERS_MAX * LINEAGE_MAX;
+  const timelines = (await listTimelines(store, log, reading.signal)).filter(
+    (timeline) => timeline > log.timeline && timeline <= last,
+  );
+  const parents = await mapBounded(timelines, DESCRIPTOR_READS_MAX, async (timeline) => ({
+    timeline,
+    parent: await parentOf(store, { ...log, timeline }, reading),
+  }));
   const continuations = new Map<number, number>();
-  for (const timeline of await listTimelines(store, log, reading.signal)) {
-    if (timeline <= log.timeline) continue;
-    const parent = await parentOf(store, { ...log, timeline }, reading);
+  for (const { timeline, parent } of parents)
     // The lowest number counts: it is the one that everybody finds.
     if (parent?.cause === "tampering" && !continuations.has(parent.timeline))
       continuations.set(parent.timeline, timeline);
-  }
   let { timeline } = log;
   for (let next = continuations.get(timeline); next !== undefined;) {
     timeline = next;
@@ -49,7 +59,7 @@ export async function continueLog(
   const { seq, descriptor, ...reading } = continuation;
   const parent: TimelineParent = { timeline: log.timeline, seq, cause: "tampering" };
   const taken = new Set(await listTimelines(store, log, reading.signal));
-  for (let timeline = log.timeline + 1; timeline <= log.timeline + TIMELINES_MAX; timeline++) {
+  for (let timeline = log.timeline + 1; timeline <= log.timeline + NUMBERS_MAX; timeline++) {
     if (taken.has(timeline)) continue;
     const child = { ...log, timeline };
     try {
@@ -73,22 +83,28 @@ async function listTimelines(
 ): Promise<readonly number[]> {
   const prefix = diskPrefix(vaultId, diskId);
   const timelines = new Set<number>();
-  let after = "";
-  for (let lists = 0; lists <= TIMELINES_MAX; lists++) {
-    const options = { pageMax: 1, ...(after === "" ? {} : { after }) };
-    const { objects } = await store.list(
-      prefix,
-      signal === undefined ? options : { ...options, signal },
-    );
+  const ascending = (): number[] => [...timelines].toSorted((a, b) => a - b);
+  let after: string | undefined;
+  for (let lists = 0; lists < SHORT_LISTS_MAX; lists++) {
+    const { objects } = await store.list(prefix, {
+      pageMax: 1,
+      ...(after === undefined ? {} : { after }),
+      ...(signal === undefined ? {} : { signal }),
+    });
     const name = objects[0]?.name;
-    if (name === undefined) return [...timelines].toSorted((a, b) => a - b);
+    if (name === undefined) return ascending();
     const timeline = timelineOfName(vaultId, diskId, name);
     if (timeline !== undefined) timelines.add(timeline);
     // Over all that the timeline has, at once; names that are none of ours one by one.
     const end = timeline === undefined ? name : timelineEnd({ vaultId, diskId, timeline });
     after = end > name ? end : name;
   }
-  throw tooMany({ vaultId, diskId, timeline: 1 });
+  // Somebody has filled the folder of the disk with names.
+  for await (const { name } of listAll(store, prefix, signal)) {
+    const timeline = timelineOfName(vaultId, diskId, name);
+    if (timeline !== undefined) timelines.add(timeline);
+  }
+  return ascending();
 }
 
 async function parentOf(
@@ -115,9 +131,9 @@ export function isForeign(error: unknown): boolean {
   return FOREIGN_CODES.some((info) => hasCode(error, info));
 }
 
-function tooMany({ diskId }: LogId): OsrError {
+function tooMany({ diskId, timeline }: LogId): OsrError {
   return new OsrError(
     REPOSITORY_ERRORS.LOG_TAMPERED,
-    `disk ${diskId} has more than ${TIMELINES_MAX} timelines, or names of as many are taken`,
+    `disk ${diskId}: the names of the ${NUMBERS_MAX} timelines after ${timeline} are taken`,
   );
 }
