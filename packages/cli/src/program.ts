@@ -1,6 +1,11 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 
 import { addCompletion } from "./completion.ts";
+import {
+  type ConfigurationServerActions,
+  addConfigurationServer,
+  addProcessServerEnrolment,
+} from "./configuration-server-commands.ts";
 import { EXIT_CODES_HELP } from "./exit-codes.ts";
 import { addManagement } from "./management/add-management.ts";
 import type { ManagementPorts } from "./management/management-ports.ts";
@@ -61,6 +66,7 @@ export type Actions = {
   readonly up: (options: UpOptions) => Promise<void>;
   readonly doctor: (options: { readonly directory: string }) => Promise<Output>;
   readonly storageAccountRun: (options: { readonly config: string }) => Promise<void>;
+  readonly configurationServer: ConfigurationServerActions;
   readonly processServerRun: (options: { readonly config: string }) => Promise<void>;
   readonly mobilityServiceRun: (options: { readonly config: string }) => Promise<void>;
   readonly mobilityServiceStatus: (options: { readonly statusFile: string }) => Promise<Output>;
@@ -170,6 +176,8 @@ function addRoles(program: Command, actions: Actions, shown: Shown): void {
     .description("run the role")
     .requiredOption("--config <file>", "its configuration")
     .action(shown(actions.processServerRun));
+  addProcessServerEnrolment(server, actions.configurationServer, shown);
+  addConfigurationServer(program, actions.configurationServer, shown);
   const agent = program.command("mobility-service").description("the agent in a protected machine");
   agent
     .command("run")

@@ -26,7 +26,8 @@ import { CONFIGURATION_SERVER_ERRORS } from "./configuration-server-errors.ts";
 import { addressList, certificateAddresses, memberNames } from "./member-names.ts";
 import type { SiteState, TokenRow } from "./site-state.ts";
 
-const PASSPHRASE = "passphrase";
+/** Where the passphrase is kept in the state. */
+export const PASSPHRASE = "passphrase";
 const PASSPHRASE_BYTES = 20;
 const TOKEN_BYTES = 32;
 /** A token that has run out is still known for a while, so that whoever uses it is told why it is refused. */

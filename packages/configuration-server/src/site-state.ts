@@ -144,6 +144,18 @@ export class SiteState implements Disposable {
     this.#run(sql, serial, memberId, expiresUnixMs);
   }
 
+  certificates(): readonly {
+    readonly serial: string;
+    readonly memberId: Uuid;
+    readonly expiresUnixMs: number;
+  }[] {
+    return this.#all("SELECT * FROM certificate ORDER BY serial").map((row) => ({
+      serial: String(row["serial"]),
+      memberId: uuid(String(row["member_id"])),
+      expiresUnixMs: Number(row["expires_unix_ms"]),
+    }));
+  }
+
   /** Certificates that belong to revoked members and have not expired. */
   revokedCertificates(nowUnixMs: number): readonly { serial: string; revokedUnixMs: number }[] {
     const sql = `SELECT serial, revoked_unix_ms FROM certificate JOIN member ON member.id = member_id

@@ -125,6 +125,14 @@ export class ProcessServer implements Service {
     this.#parts?.https.replaceCertificate(tls);
   }
 
+  /**
+   * A machine is not admitted any more: its session ends, and nothing more is taken in. What is spooled is still uploaded,
+   * unless another process server has claimed the log.
+   */
+  withdraw(machineId: Uuid): void {
+    this.#parts?.api.sessions.end(machineId);
+  }
+
   /** What goes on at the moment. Cheap; may be asked every second. */
   status(): ProcessServerStatus {
     const { uploadBytesPerSecond, streams, cache, machines } = this.#facts();

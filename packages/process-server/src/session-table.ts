@@ -98,6 +98,11 @@ export class SessionTable<Grant> {
     await this.#open(entry, session, resume);
   }
 
+  /** Ends whatever session a machine has: nothing more is taken in for it until it is granted another one. */
+  end(machineId: Uuid): void {
+    this.#entries.get(machineId)?.newest?.replace();
+  }
+
   /** What the session of `epoch` was granted. Throws SESSION_REPLACED where it is not the newest one, or not known. */
   current(machineId: Uuid, epoch: number): { readonly session: Session; readonly grant: Grant } {
     const granted = this.granted(machineId);

@@ -16,12 +16,17 @@ import { SecretFile } from "./secret-file.ts";
 
 /** What proves to the storage account who we are. Files are read again when they change. */
 export type AzureCredential =
+  /** A bearer token or a shared access signature that is in memory only. */
+  | { readonly kind: "token"; readonly text: string }
+  | { readonly kind: "sas"; readonly text: string }
   /** A bearer token: our own `storage-account` role. */
   | { readonly kind: "token-file"; readonly path: string }
   /** A shared access signature, with or without its question mark. */
   | { readonly kind: "sas-file"; readonly path: string }
   /** The account's key, in base64. */
   | { readonly kind: "key-file"; readonly accountName: string; readonly path: string };
+
+type Secret = Pick<SecretFile, "read">;
 
 export type AzureEndpoint = {
   /** `https://host[:port][/account]`. */
@@ -37,8 +42,11 @@ export function containerOf(options: AzureEndpoint): () => Promise<ContainerClie
   const url = `${options.endpoint.replace(/\/+$/, "")}/${options.container}`;
   const settings = pipelineOf(options.agent);
   const { credential } = options;
-  const file = new SecretFile(credential.path);
-  if (credential.kind === "token-file") {
+  const file: Secret =
+    "path" in credential
+      ? new SecretFile(credential.path)
+      : { read: () => Promise.resolve(credential.text) };
+  if (credential.kind === "token-file" || credential.kind === "token") {
     const client = new ContainerClient(url, tokenOf(file), settings);
     return () => Promise.resolve(client);
   }
@@ -48,7 +56,7 @@ export function containerOf(options: AzureEndpoint): () => Promise<ContainerClie
     const current = await secretOf(file);
     if (client === undefined || current !== secret) {
       client =
-        credential.kind === "sas-file"
+        credential.kind === "sas-file" || credential.kind === "sas"
           ? new ContainerClient(
               `${url}?${current.replace(/^\?/, "")}`,
               new AnonymousCredential(),
@@ -74,14 +82,14 @@ function pipelineOf(agent: Agent): StoragePipelineOptions & PipelineOptions {
   };
 }
 
-function tokenOf(file: SecretFile): TokenCredential {
+function tokenOf(file: Secret): TokenCredential {
   return {
     // A token that is always about to expire makes the SDK ask each time, so that a renewed file counts at once.
     getToken: async () => ({ token: await secretOf(file), expiresOnTimestamp: 0 }),
   };
 }
 
-async function secretOf(file: SecretFile): Promise<string> {
+async function secretOf(file: Secret): Promise<string> {
   try {
     return await file.read();
   } catch (cause) {

@@ -1,5 +1,7 @@
 import type { Actions } from "@osr/cli/program";
 
+import { configurationServerActions } from "./configuration-server/actions.ts";
+
 /**
  * What the words of the command line do. Each command is loaded when it is asked for, so that `--help` and small commands
  * don't wait for the roles.
@@ -10,6 +12,7 @@ export function actions(signal: AbortSignal): Actions {
     doctor: async (options) => (await import("./commands/doctor.ts")).doctor(options),
     storageAccountRun: async (options) =>
       (await import("./commands/storage-account-run.ts")).storageAccountRun(options, signal),
+    configurationServer: configurationServerActions(signal),
     processServerRun: async (options) =>
       (await import("./commands/process-server-run.ts")).processServerRun(options, signal),
     mobilityServiceRun: async (options) =>

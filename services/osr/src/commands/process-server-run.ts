@@ -6,19 +6,22 @@ import { systemScheduler } from "@osr/base/platform/system-scheduler";
 import { ProcessServer } from "@osr/process-server/process-server";
 import { WorkerEncoder } from "@osr/process-server/worker-encoder";
 
+import { runAssignedProcessServer } from "../process-server/assigned-process-server.ts";
 import { openStore } from "../repository/open-store.ts";
 import { roleLog } from "../role-log.ts";
 import { runRole } from "../run-role.ts";
 import { pathFrom, readConfiguration } from "../site/configuration-file.ts";
+import { object, optional, text } from "@osr/base/json-shape";
 import { processServerShape } from "../site/role-configurations.ts";
 import { readVaultKey } from "../site/vault-key-file.ts";
 import { vaultKeyAuthority } from "../site/vault-key-authority.ts";
 
-/** `osr process-server run`. */
+/** `osr process-server run`: with an identity it is told by its configuration server what to do, else by its configuration. */
 export async function processServerRun(
   options: { readonly config: string },
   signal: AbortSignal,
 ): Promise<void> {
+  if (hasIdentity(options.config)) return runAssignedProcessServer(options.config, signal);
   const config = readConfiguration(options.config, processServerShape);
   const path = (name: string): string => pathFrom(options.config, name);
   const { authority, tokenFile } = config.storageAccount;
@@ -62,4 +65,11 @@ export async function processServerRun(
     },
   );
   await runRole(server, server.listening, signal);
+}
+
+function hasIdentity(configFile: string): boolean {
+  const shape = object<{ identityFile: string | undefined }>({
+    identityFile: optional(text(4096)),
+  });
+  return readConfiguration(configFile, shape).identityFile !== undefined;
 }

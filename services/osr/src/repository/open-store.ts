@@ -21,21 +21,40 @@ const QUEUE_MAX = 4096;
 /** The storage account over the network, with retries; disposing it closes its connections. */
 export type OpenStore = Disposable & { readonly store: ObjectStore };
 
+/** How the storage account is reached, with what proves who we are. */
+export type StoreAccess = Pick<
+  StorageAccess,
+  "endpoint" | "container" | "proxyUrl" | "uploadBytesPerSecond"
+> & {
+  readonly credential: AzureCredential;
+  readonly authorityPem?: string | undefined;
+};
+
 /** Opens the storage account: our own role, or Azure Blob. Throws nothing: what is wrong shows at the first call. */
 export function openStore(access: StorageAccess, log: Log): OpenStore {
+  const { authority, tokenFile, ...rest } = access;
+  return openStoreWith(
+    {
+      ...rest,
+      credential: credentialOf(tokenFile),
+      ...(authority === undefined ? {} : { authorityPem: readFileSync(authority, "utf8") }),
+    },
+    log,
+  );
+}
+
+export function openStoreWith(access: StoreAccess, log: Log): OpenStore {
   const agent = createHttpsAgent({
     socketsMax: SOCKETS_MAX,
     // Azure and inspecting proxies may only speak 1.2; our own role insists on 1.3 by itself.
     tlsVersionMin: "TLSv1.2",
-    ...(access.authority === undefined
-      ? {}
-      : { authorityPem: readFileSync(access.authority, "utf8") }),
+    ...(access.authorityPem === undefined ? {} : { authorityPem: access.authorityPem }),
     ...(access.proxyUrl === undefined ? {} : { proxyUrl: access.proxyUrl }),
   });
   const provider = new AzureBlobStore({
     endpoint: access.endpoint,
     container: access.container,
-    credential: credentialOf(access.tokenFile),
+    credential: access.credential,
     agent,
     scheduler: systemScheduler,
   });
@@ -48,7 +67,7 @@ export function openStore(access: StorageAccess, log: Log): OpenStore {
 }
 
 /** Below the retries, so that each attempt has its turn, goes at its rate, and is told when it fails. */
-function decorated(provider: ObjectStore, access: StorageAccess, log: Log): ObjectStore {
+function decorated(provider: ObjectStore, access: StoreAccess, log: Log): ObjectStore {
   const told = meteredStore(provider, {
     clock: systemClock,
     onCall: ({ operation, durationMs, bytes, errorCode }) => {
@@ -68,6 +87,11 @@ function decorated(provider: ObjectStore, access: StorageAccess, log: Log): Obje
 
 /** A shared access signature has a `sig` parameter; all else is a bearer token of our own role. */
 function credentialOf(path: string): AzureCredential {
-  const isSas = existsSync(path) && /(?:^|[?&])sig=/.test(readFileSync(path, "utf8"));
+  const isSas = existsSync(path) && isSignature(readFileSync(path, "utf8"));
   return { kind: isSas ? "sas-file" : "token-file", path };
+}
+
+/** True for a shared access signature; all else is a bearer token. */
+export function isSignature(text: string): boolean {
+  return /(?:^|[?&])sig=/.test(text);
 }

@@ -73,3 +73,32 @@ export const processServerShape: Shape<ProcessServerConfiguration> =
     vaultId: uuidText,
     vaultKeyFile: path,
   });
+
+/** Of a process server that has joined a configuration server: keys, vault and storage account come from there. */
+export type AssignedProcessServerConfiguration = {
+  /** Written by `osr process-server enrol`. */
+  readonly identityFile: string;
+  readonly listen: { readonly host: string; readonly port: number };
+  /** As agents reach it. */
+  readonly address: { readonly host: string; readonly port: number };
+  readonly spoolDirectory: string;
+  readonly cacheBytesMax?: number;
+  readonly metricsPort: number;
+  readonly proxyUrl?: string;
+  readonly uploadBytesPerSecond?: number;
+};
+
+export const assignedProcessServerShape: Shape<AssignedProcessServerConfiguration> =
+  object<AssignedProcessServerConfiguration>({
+    identityFile: path,
+    listen: object<{ host: string; port: number }>({ host: text(255), port }),
+    address: object<{ host: string; port: number }>({
+      host: text(255),
+      port: integer(1, 65_535),
+    }),
+    spoolDirectory: path,
+    cacheBytesMax: optional(integer(64 * MIB)),
+    metricsPort: port,
+    proxyUrl: optional(text(2048)),
+    uploadBytesPerSecond: optional(integer(64 * KIB)),
+  });

@@ -1,0 +1,59 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import * as fc from "fast-check";
+
+import { OsrError } from "@osr/base/errors";
+import { systemClock } from "@osr/base/platform/system-clock";
+import { systemRandomness } from "@osr/base/platform/system-randomness";
+import { uuidOfName } from "@osr/base/uuid";
+
+import { sitePassphrase } from "./enrolment-desk.ts";
+import { openSite } from "./site.ts";
+import { parseSiteBackup, restoreSite, siteBackup } from "./site-backup.ts";
+
+test("a backup makes the same site again: passphrase, accounts, roles and who was revoked", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "osr-backup-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const ports = { clock: systemClock, randomness: systemRandomness };
+  const secret = systemRandomness.bytes(32);
+  using site = await openSite({ secret, stateFolder: join(folder, "a") }, ports);
+  const passphrase = sitePassphrase(site.state, systemRandomness);
+  site.state.putAccount({ id: "1", name: "root" }, "p4ssw0rd");
+  const id = uuidOfName("agent");
+  const member = { id, role: "mobility-service", hostName: "web", enrolledUnixMs: 5 } as const;
+  site.state.addMember(member);
+  site.state.addCertificate("ab", id, systemClock.unixMs() + 1000);
+  site.state.revokeMember(id, 6);
+  const json = JSON.stringify(siteBackup(site.state, secret));
+
+  using next = await openSite({ secret, stateFolder: join(folder, "b") }, ports);
+  restoreSite(next.state, parseSiteBackup(json));
+  assert.equal(sitePassphrase(next.state, systemRandomness), passphrase);
+  assert.equal(next.state.accountSecret("1"), "p4ssw0rd");
+  assert.deepEqual(next.state.members(), [{ ...member, revokedUnixMs: 6 }]);
+  assert.deepEqual(next.state.revokedCertificates(0), [{ serial: "ab", revokedUnixMs: 6 }]);
+  assert.equal(JSON.stringify(siteBackup(next.state, secret)), json);
+  assert.equal(next.fingerprint, site.fingerprint);
+
+  const invalid = (error: unknown): boolean =>
+    error instanceof OsrError && error.code === "BACKUP_INVALID";
+  fc.assert(
+    fc.property(fc.nat(json.length - 1), (length) =>
+      assert.throws(() => parseSiteBackup(json.slice(0, length)), invalid),
+    ),
+  );
+  fc.assert(fc.property(fc.json(), (text) => assert.throws(() => parseSiteBackup(text), invalid)));
+  // A state of another site's secret says so, and does not open.
+  using foreign = await openSite(
+    { secret: Buffer.alloc(32), stateFolder: join(folder, "a") },
+    ports,
+  );
+  assert.throws(
+    () => sitePassphrase(foreign.state, systemRandomness),
+    (error) => error instanceof OsrError && error.code === "STATE_FOREIGN",
+  );
+});
