@@ -55,6 +55,8 @@ export interface EmbeddedPostgres extends AsyncDisposable {
   readonly pid: number;
   /** True where a server that an earlier process of ours had left was taken over. */
   readonly isAdopted: boolean;
+  /** Leaves it to whoever else uses it: it runs on, and is not watched from here any more. */
+  release(): Promise<void>;
   /** Ends it in order: connections are cut, data is checkpointed. */
   stop(): Promise<void>;
 }
@@ -122,9 +124,13 @@ class Supervisor implements EmbeddedPostgres {
     this.#watching = this.#watch();
   }
 
-  async stop(): Promise<void> {
+  async release(): Promise<void> {
     this.#stopping.abort();
     await this.#watching;
+  }
+
+  async stop(): Promise<void> {
+    await this.release();
     if (this.#pid !== 0) await stopPostmaster(this.#pid, STOP_MS_MAX, this.#options.scheduler);
     this.#pid = 0;
   }

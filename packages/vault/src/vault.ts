@@ -1,14 +1,17 @@
+import { sql } from "kysely";
 import type { IncomingMessage, ServerResponse } from "node:http";
 
 import type { Identity } from "@osr/certificates/site-authority";
 import type { Service } from "@osr/base/service";
+import { HOUR_MS } from "@osr/base/units";
 import { randomUuid } from "@osr/base/uuid";
-import { type HttpsServer, startHttpsServer } from "@osr/https/https-server";
+import { type HttpsServer, type ServerTls, startHttpsServer } from "@osr/https/https-server";
 
 import type { RateLimits } from "./access/rate-limit.ts";
 import { ArmService } from "./arm/arm-service.ts";
 import { sendReply } from "./arm/arm-reply.ts";
 import { type AnyRoute, Router } from "./arm/router.ts";
+import type { VaultDatabase } from "./database/database.ts";
 import { migrate } from "./database/migrate.ts";
 import { NodeConnection } from "./database/node-connection.ts";
 import { type OpenDatabase, openDatabase } from "./database/open-database.ts";
@@ -30,19 +33,22 @@ import { mappingRoutes } from "./resources/mappings.ts";
 import { jobRoutes } from "./resources/jobs.ts";
 import { policyRoutes } from "./resources/policies.ts";
 import { vaultRoutes } from "./resources/vaults.ts";
+import { openApi } from "./arm/open-api.ts";
+import { VaultMetrics } from "./vault-metrics.ts";
 import type { VaultContext, VaultPorts } from "./vault-context.ts";
 
 const RATE_LIMITS: RateLimits = { requestsPerSecond: 200, burst: 1000 };
 /** What ARM clients are told to wait between polls of a job. */
 const RETRY_AFTER_SECONDS = 1;
+const RENEWAL_CHECK_MS = 12 * HOUR_MS;
 
 export type VaultOptions = {
   /** Of the database. Holds a password: a secret. */
   readonly databaseUrl: string;
   readonly host: string;
   readonly port: number;
-  /** Certificate and key of the server. */
-  readonly identity: Identity;
+  /** Certificate and key of the server; asked for at the start and twice a day, so that a renewed one is used. */
+  readonly identity: () => Promise<Identity>;
   readonly retryAfterSeconds?: number;
   readonly rateLimits?: RateLimits;
   readonly crashPoint?: CrashPoint;
@@ -95,6 +101,7 @@ export class Vault implements Service {
       jobs.start();
       const server = await this.#serve(parts);
       stack.defer(() => server.close());
+      stack.use(this.#renewing(server));
       this.#listening.resolve({ port: server.port });
       await Promise.race([this.#stopping.promise, node.lost]);
     } catch (error) {
@@ -106,6 +113,7 @@ export class Vault implements Service {
   #parts(open: OpenDatabase, node: NodeConnection): Parts {
     const { database } = open;
     const { crashPoint = noCrashPoint, rateLimits = RATE_LIMITS } = this.#options;
+    const metrics = new VaultMetrics(database);
     const jobs = new JobRunner({ ...this.#ports, database, node, crashPoint });
     const fabrics = new StoredFabricDesires({ ...this.#ports, database, node });
     const context: VaultContext = { ...this.#ports, database, jobs, fabrics };
@@ -131,23 +139,46 @@ export class Vault implements Service {
       router: new Router(routes),
       retryAfterSeconds: this.#options.retryAfterSeconds ?? RETRY_AFTER_SECONDS,
       rateLimits,
-      observe: () => undefined,
+      observe: (route, method, status, ms) => metrics.observeRequest(route, method, status, ms),
     });
-    return { jobs, arm, fabric: new FabricService(context, items, node) };
+    const fabric = new FabricService(context, items, node);
+    return { jobs, arm, fabric, metrics, database, documents: openApi(routes) };
   }
 
-  #serve(parts: Parts): Promise<HttpsServer> {
-    const { host, port, identity } = this.#options;
-    const { authority, log, scheduler } = this.#ports;
+  /** Users have tokens, fabrics have certificates, and both come to this port. */
+  async #tls(): Promise<ServerTls> {
+    return {
+      ...(await this.#options.identity()),
+      clientAuthorityPem: this.#ports.authority.certificatePem,
+      clientCertificate: "optional",
+    };
+  }
+
+  #renewing(server: HttpsServer): Disposable {
+    const { scheduler, log } = this.#ports;
+    let timer: Disposable;
+    const renew = async (): Promise<void> => {
+      try {
+        server.replaceCertificate(await this.#tls());
+      } catch (error) {
+        log.error("the server's certificate could not be renewed", { error });
+      }
+      wait();
+    };
+    const wait = (): void => {
+      timer = scheduler.after(RENEWAL_CHECK_MS, () => void renew());
+    };
+    wait();
+    return { [Symbol.dispose]: () => timer[Symbol.dispose]() };
+  }
+
+  async #serve(parts: Parts): Promise<HttpsServer> {
+    const { host, port } = this.#options;
+    const { log, scheduler } = this.#ports;
     return startHttpsServer({
       host,
       port,
-      // Users have tokens, fabrics have certificates, and both come to this port.
-      tls: {
-        ...identity,
-        clientAuthorityPem: authority.certificatePem,
-        clientCertificate: "optional",
-      },
+      tls: await this.#tls(),
       log,
       scheduler,
       handler: (request, response, signal) => handle(parts, request, response, signal),
@@ -156,18 +187,51 @@ export class Vault implements Service {
 }
 
 type Parts = {
+  readonly database: VaultDatabase;
   readonly jobs: JobRunner;
   readonly arm: ArmService;
   readonly fabric: FabricService;
+  readonly metrics: VaultMetrics;
+  /** Content type and text by path. */
+  readonly documents: ReadonlyMap<string, { readonly type: string; readonly text: string }>;
 };
 
 async function handle(
-  { arm, fabric }: Parts,
+  parts: Parts,
   request: IncomingMessage,
   response: ServerResponse,
   signal: AbortSignal,
 ): Promise<void> {
-  if (request.url === "/healthz") return sendReply(response, 200, { status: "ok" });
-  if (request.url?.startsWith("/fabric/") === true) return fabric.handle(request, response, signal);
-  await arm.handle(request, response, signal);
+  const path = request.url?.split("?")[0] ?? "";
+  if (path.startsWith("/fabric/")) return parts.fabric.handle(request, response, signal);
+  if (request.method === "GET" && (await sendPlain(parts, path, response))) return;
+  await parts.arm.handle(request, response, signal);
+}
+
+/** What anybody may read: it says nothing about what is protected. False where it is none of that. */
+async function sendPlain(parts: Parts, path: string, response: ServerResponse): Promise<boolean> {
+  const document = parts.documents.get(path);
+  if (document !== undefined) sendText(response, document.type, document.text);
+  else if (path === "/healthz") sendReply(response, 200, { status: "ok" });
+  else if (path === "/readyz") await sendReadiness(parts.database, response);
+  else if (path === "/metrics") {
+    const { type, text } = await parts.metrics.exposition();
+    sendText(response, type, text);
+  } else return false;
+  return true;
+}
+
+async function sendReadiness(database: VaultDatabase, response: ServerResponse): Promise<void> {
+  try {
+    await sql`select 1`.execute(database);
+    sendReply(response, 200, { status: "ready" });
+  } catch {
+    sendReply(response, 503, { status: "the database does not answer" }, { "retry-after": "2" });
+  }
+}
+
+function sendText(response: ServerResponse, type: string, text: string): void {
+  const bytes = Buffer.from(text);
+  response.writeHead(200, { "content-type": type, "content-length": bytes.length });
+  response.end(bytes);
 }

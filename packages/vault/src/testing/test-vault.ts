@@ -57,7 +57,7 @@ export async function startTestVault(
     databaseUrl,
     host: "127.0.0.1",
     port: 0,
-    identity: server,
+    identity: () => Promise.resolve(server),
     retryAfterSeconds: 0,
   };
   const vault = new Vault({ ...common, ...options }, ports);
