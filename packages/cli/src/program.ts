@@ -11,6 +11,7 @@ import { addManagement } from "./management/add-management.ts";
 import type { ManagementPorts } from "./management/management-ports.ts";
 import { View } from "./management/view.ts";
 import { OUTPUT_FORMATS, type Output, type OutputFormat, queried } from "./output.ts";
+import { type VaultRoleActions, addVaultRole } from "./vault-role-commands.ts";
 
 /** What every command that reads a storage account is told; either a site folder or the rest. */
 export type RepositoryOptions = {
@@ -67,6 +68,7 @@ export type Actions = {
   readonly doctor: (options: { readonly directory: string }) => Promise<Output>;
   readonly storageAccountRun: (options: { readonly config: string }) => Promise<void>;
   readonly configurationServer: ConfigurationServerActions;
+  readonly vault: VaultRoleActions;
   readonly processServerRun: (options: { readonly config: string }) => Promise<void>;
   readonly mobilityServiceRun: (options: { readonly config: string }) => Promise<void>;
   readonly mobilityServiceStatus: (options: { readonly statusFile: string }) => Promise<Output>;
@@ -178,6 +180,7 @@ function addRoles(program: Command, actions: Actions, shown: Shown): void {
     .action(shown(actions.processServerRun));
   addProcessServerEnrolment(server, actions.configurationServer, shown);
   addConfigurationServer(program, actions.configurationServer, shown);
+  addVaultRole(program, actions.vault, shown);
   const agent = program.command("mobility-service").description("the agent in a protected machine");
   agent
     .command("run")

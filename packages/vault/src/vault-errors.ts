@@ -44,6 +44,11 @@ export const VAULT_ERRORS = defineErrors({
     hint: "Names have up to 64 letters, digits, dots, hyphens and underscores, and begin with a letter or digit.",
   },
   DATABASE_AWAY: { retryable: true, hint: "The request may be sent again in some seconds." },
+  TOKEN_NOT_FOUND: { retryable: false, hint: "List the tokens with `osr token list`." },
+  VAULT_NOT_FOUND: {
+    retryable: false,
+    hint: "Name one of the vaults, or make one first (osr vault create).",
+  },
   NOT_FOUND: { retryable: false, hint: "See docs/formats/fabric-protocol.md." },
   FABRIC_NAME_TAKEN: {
     retryable: false,

@@ -1,6 +1,7 @@
 import type { Actions } from "@osr/cli/program";
 
 import { configurationServerActions } from "./configuration-server/actions.ts";
+import { vaultActions } from "./vault/actions.ts";
 
 /**
  * What the words of the command line do. Each command is loaded when it is asked for, so that `--help` and small commands
@@ -13,6 +14,7 @@ export function actions(signal: AbortSignal): Actions {
     storageAccountRun: async (options) =>
       (await import("./commands/storage-account-run.ts")).storageAccountRun(options, signal),
     configurationServer: configurationServerActions(signal),
+    vault: vaultActions(signal),
     processServerRun: async (options) =>
       (await import("./commands/process-server-run.ts")).processServerRun(options, signal),
     mobilityServiceRun: async (options) =>

@@ -1,12 +1,15 @@
 import { createHash } from "node:crypto";
 
+import type { Clock } from "@osr/base/clock";
+import type { Randomness } from "@osr/base/randomness";
 import { HOUR_MS } from "@osr/base/units";
 import { type Uuid, randomUuid } from "@osr/base/uuid";
 import type { VaultCredentials } from "@osr/contracts/fabric-protocol";
 
 import type { VaultRow } from "../arm/resource-routes.ts";
 import type { VaultTransaction } from "../database/database.ts";
-import type { VaultPorts } from "../vault-context.ts";
+
+type Ports = { readonly clock: Clock; readonly randomness: Randomness };
 
 /** As Azure's: a credentials file is good for some days. */
 const CREDENTIAL_MS = 5 * 24 * HOUR_MS;
@@ -16,14 +19,15 @@ export async function issueCredentials(
   tx: VaultTransaction,
   vault: VaultRow,
   vaultUrl: string,
-  ports: VaultPorts,
+  authority: { readonly certificatePem: string },
+  ports: Ports,
 ): Promise<VaultCredentials> {
   const token = ports.randomness.bytes(32).toString("hex");
   const expiresUnixMs = ports.clock.unixMs() + CREDENTIAL_MS;
   await admit(tx, vault.id, sha256(token), expiresUnixMs, ports);
   return {
     vaultUrl,
-    vaultAuthorityPem: ports.authority.certificatePem,
+    vaultAuthorityPem: authority.certificatePem,
     vaultArmId: vault.armId,
     token,
     expiresUnixMs,
@@ -35,7 +39,7 @@ export async function admitCertificate(
   tx: VaultTransaction,
   vaultId: Uuid,
   certificate: { readonly der: Buffer; readonly untilUnixMs: number },
-  ports: VaultPorts,
+  ports: Ports,
 ): Promise<void> {
   const expiresUnixMs = Math.min(ports.clock.unixMs() + CREDENTIAL_MS, certificate.untilUnixMs);
   await admit(tx, vaultId, sha256(certificate.der), expiresUnixMs, ports);
@@ -46,7 +50,7 @@ async function admit(
   vaultId: Uuid,
   hash: string,
   expiresUnixMs: number,
-  { clock, randomness }: VaultPorts,
+  { clock, randomness }: Ports,
 ): Promise<void> {
   await tx
     .insertInto("fabric_credential")

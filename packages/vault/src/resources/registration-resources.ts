@@ -43,7 +43,8 @@ export function registrationRoutes(context: VaultContext): ResourceRoute[] {
       action: "OpenSiteRecovery/vaults/vaultCredentials/action",
       summary: "Make a vault credentials file: one registration of a configuration server",
       write: async (request, tx) => {
-        const made = await issueCredentials(tx, request.vault, request.baseUrl, context);
+        const { vault, baseUrl } = request;
+        const made = await issueCredentials(tx, vault, baseUrl, context.authority, context);
         return ok({ ...made });
       },
     },

@@ -40,7 +40,7 @@ export type StorageAccess = {
   readonly uploadBytesPerSecond?: number;
 };
 
-const storageAccessShape = object<StorageAccess>({
+export const storageAccessShape = object<StorageAccess>({
   endpoint: text(2048),
   container: text(63),
   tokenFile: path,

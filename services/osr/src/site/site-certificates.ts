@@ -13,11 +13,18 @@ const AUTHORITY_DAYS = 3650;
 const CERTIFICATE_DAYS = 30;
 const RENEWED_AT_SHARE = 2 / 3;
 
+type AuthorityFiles = Pick<SiteFolder, "authorityFile" | "authorityKeyFile">;
+
 /** The site's certificate authority, made the first time. */
-export async function siteAuthority(folder: SiteFolder): Promise<Identity> {
+export function siteAuthority(folder: AuthorityFiles): Promise<Identity> {
+  return keptAuthority(folder, "Open Site Recovery site authority");
+}
+
+/** The certificate authority of these files, made the first time. */
+export async function keptAuthority(folder: AuthorityFiles, commonName: string): Promise<Identity> {
   if (!existsSync(folder.authorityKeyFile)) {
     const made = await createAuthority({
-      commonName: "Open Site Recovery site authority",
+      commonName,
       days: AUTHORITY_DAYS,
       clock: systemClock,
     });
@@ -34,7 +41,7 @@ export async function siteAuthority(folder: SiteFolder): Promise<Identity> {
 /** Gives a role a server certificate of 30 days; renews it at two thirds and where an address of it is new. */
 export async function roleCertificate(
   authority: Identity,
-  role: RoleFolder,
+  role: Pick<RoleFolder, "certificateFile" | "privateKeyFile">,
   name: CertificateName,
   addresses: readonly string[],
 ): Promise<void> {

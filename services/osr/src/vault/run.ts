@@ -1,0 +1,85 @@
+import { readFileSync } from "node:fs";
+
+import { systemClock } from "@osr/base/platform/system-clock";
+import { systemRandomness } from "@osr/base/platform/system-randomness";
+import { systemScheduler } from "@osr/base/platform/system-scheduler";
+import { HOUR_MS } from "@osr/base/units";
+import type { StorageGrant } from "@osr/contracts/site-protocol";
+import { Vault } from "@osr/vault/vault";
+import type { StorageAccessIssuer } from "@osr/vault/vault-context";
+
+import { openStore } from "../repository/open-store.ts";
+import { roleLog } from "../role-log.ts";
+import { runRole } from "../run-role.ts";
+import { pathFrom, readConfiguration } from "../site/configuration-file.ts";
+import { readVaultKey } from "../site/vault-key-file.ts";
+import { type VaultConfiguration, vaultConfigurationShape } from "./vault-configuration.ts";
+import { configuredDatabase } from "./vault-database.ts";
+import { vaultAuthority, vaultIdentity } from "./vault-identity.ts";
+
+/** Tokens of the embedded storage account have no end of their own; asking again after a third of this picks up a changed one. */
+const GRANT_MS = 72 * HOUR_MS;
+
+/** `osr vault run`. */
+export async function runVault(
+  options: { readonly config: string },
+  signal: AbortSignal,
+): Promise<void> {
+  const config = readConfiguration(options.config, vaultConfigurationShape);
+  const path = (name: string): string => pathFrom(options.config, name);
+  const { authority: storageAuthority, tokenFile } = config.storageAccount;
+  const log = roleLog("vault");
+  const authority = await vaultAuthority(options.config, config);
+  const access = {
+    ...config.storageAccount,
+    tokenFile: path(tokenFile),
+    ...(storageAuthority === undefined ? {} : { authority: path(storageAuthority) }),
+  };
+  using open = openStore(access, log);
+  await using database = await configuredDatabase(options.config, config, { log, isGuest: false });
+  const { retryAfterSeconds } = config;
+  const vault = new Vault(
+    {
+      databaseUrl: database.url,
+      host: config.listen.host,
+      port: config.listen.port,
+      identity: () => vaultIdentity(options.config, config, authority),
+      crashPoint: crashPointOf(process.env["OSR_CRASH_POINT"]),
+      ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
+    },
+    {
+      clock: systemClock,
+      scheduler: systemScheduler,
+      randomness: systemRandomness,
+      log,
+      store: open.store,
+      storageAccess: issuer(config, path),
+      vaultKey: readVaultKey(path(config.vaultKeyFile)),
+      authority,
+    },
+  );
+  await runRole(vault, vault.listening, signal);
+}
+
+function issuer(config: VaultConfiguration, path: (name: string) => string): StorageAccessIssuer {
+  const { endpoint, container, authority } = config.storageAccount;
+  const grant = (tokenFile: string): Promise<StorageGrant> =>
+    Promise.resolve({
+      endpoint,
+      container,
+      token: readFileSync(path(tokenFile), "utf8").trim(),
+      ...(authority === undefined ? {} : { authorityPem: readFileSync(path(authority), "utf8") }),
+      expiresUnixMs: systemClock.unixMs() + GRANT_MS,
+    });
+  return {
+    ingest: () => grant(config.ingestTokenFile),
+    reader: () => grant(config.readerTokenFile),
+  };
+}
+
+/** For tests of what a crash leaves: the process ends, uncleanly, the first time a job gets to the named point. */
+function crashPointOf(name: string | undefined): (point: string) => void {
+  return (point) => {
+    if (point === name) process.kill(process.pid, "SIGKILL");
+  };
+}
