@@ -27,7 +27,7 @@ const IMPORT = /(?:\bfrom\s*|\bimport\s*\(?\s*)["']([^"'\s]+)["']/g;
 /** The members of architecture.json under `root`. Throws where a workspace is missing from the table, or the reverse. */
 export function readWorkspaces(root: string): Member[] {
   const table: LayerTable = JSON.parse(readFileSync(join(root, "architecture.json"), "utf8"));
-  const onDisk = globSync(["{packages,services}/*/package.json", "{e2e,bench}/package.json"], {
+  const onDisk = globSync(["{packages,services}/*/package.json", "{e2e,bench,fuzz}/package.json"], {
     cwd: root,
   }).map((path) => path.slice(0, -"/package.json".length));
   const levels = new Map(table.layers.flatMap((l) => l.members.map((m) => [m, l.level] as const)));

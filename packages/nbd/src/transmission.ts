@@ -95,6 +95,8 @@ export class Transmission {
       this.#end();
     });
     this.#take(received);
+    // A client that says all at once has ended before anybody listened here.
+    if (socket.readableEnded) this.#end();
     if (!socket.readableFlowing && !this.#paused) socket.resume();
     await closed;
     this.#ended = true;

@@ -63,6 +63,9 @@ export function decodeJournalEntry(bytes: Buffer): JournalEntry {
   const length = ENTRY_FIXED_BYTES + (frames! + runs! + zeroRuns!) * PAIR_BYTES + tagBytes;
   if (length !== bytes.length) throw damaged(`entry has ${bytes.length} bytes, not ${length}`);
   if (flags > FLAG_ENDED) throw damaged("unknown flags");
+  const [session, framesOffset] = [readU64(bytes, 0), readU64(bytes, 24)];
+  if (!Number.isSafeInteger(session) || !Number.isSafeInteger(framesOffset))
+    throw damaged("a number is too large");
   let offset = ENTRY_FIXED_BYTES;
   const list = (pairs: number): Uint32Array => {
     const numbers = new Uint32Array(pairs * 2);
@@ -71,21 +74,29 @@ export function decodeJournalEntry(bytes: Buffer): JournalEntry {
     return numbers;
   };
   return {
-    session: readU64(bytes, 0),
+    session,
     interval: bytes.readUInt32LE(8),
     firstRecordNo: bytes.readUInt32LE(12),
     lastRecordNo: bytes.readUInt32LE(16),
     ended: flags === FLAG_ENDED,
-    framesOffset: readU64(bytes, 24),
+    framesOffset,
     frames: list(frames!),
     runs: list(runs!),
     zeroRuns: list(zeroRuns!),
-    ...(tagBytes === 0 ? {} : { tag: decodeTag(bytes.subarray(offset)) }),
+    ...(tagBytes === 0 ? {} : { tag: tagAt(bytes, offset) }),
   };
 }
 
-function damaged(message: string): OsrError {
-  return new OsrError(PROCESS_SERVER_ERRORS.SPOOL_DAMAGED, `journal: ${message}`);
+function tagAt(bytes: Buffer, offset: number): Tag {
+  try {
+    return decodeTag(bytes.subarray(offset));
+  } catch (cause) {
+    throw damaged("the tag is not one", cause);
+  }
+}
+
+function damaged(message: string, cause?: unknown): OsrError {
+  return new OsrError(PROCESS_SERVER_ERRORS.SPOOL_DAMAGED, `journal: ${message}`, { cause });
 }
 
 function writeU64(target: Buffer, value: number, offset: number): void {

@@ -1,4 +1,13 @@
-import type { OutgoingHttpHeaders } from "node:http";
+import assert from "node:assert/strict";
+import type { IncomingMessage, OutgoingHttpHeaders } from "node:http";
+
+import * as fc from "fast-check";
+
+import { OsrError } from "@osr/base/errors";
+import { fuzzTarget } from "@osr/base/testing/fuzz-target";
+import { LIST_PAGE_MAX, OBJECT_BYTES_MAX } from "@osr/repository/object-store";
+
+import { parseBlobRequest } from "./blob-request.ts";
 
 export type Random = { next(): number; of<T>(items: readonly T[]): T };
 
@@ -90,3 +99,27 @@ export function malformedRequest(random: Random): {
   const hasBody = method === "PUT" || method === "POST";
   return { method, path, headers, ...(hasBody ? { body: Buffer.from("0123456789") } : {}) };
 }
+
+const anyPath = fc.oneof(
+  fc.string(),
+  fc.webPath().map((path) => `/osr${path}`),
+  fc.webQueryParameters().map((query) => `/osr?restype=container&comp=list&${query}`),
+);
+
+export const blobRequestFuzz = fuzzTarget(
+  "blob-request",
+  "requests to the storage account: refused with one of Azure's codes, or read within the limits",
+  fc.property(fc.nat(2 ** 31), fc.option(anyPath), (seed, path) => {
+    const malformed = malformedRequest(seeded(seed));
+    const request = { ...malformed, url: path ?? malformed.path } as unknown as IncomingMessage;
+    try {
+      const read = parseBlobRequest(request, "osr");
+      if (read.kind === "put-blob") assert.ok(read.sizeBytes <= OBJECT_BYTES_MAX);
+      if (read.kind === "list-blobs") assert.ok(read.pageMax >= 1 && read.pageMax <= LIST_PAGE_MAX);
+      if (read.kind === "get-blob" && read.range !== undefined)
+        assert.ok((read.range.last ?? Infinity) >= read.range.first);
+    } catch (error) {
+      if (!(error instanceof OsrError) || error.code !== "BLOB_REQUEST_REFUSED") throw error;
+    }
+  }),
+);
