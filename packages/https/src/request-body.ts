@@ -2,6 +2,7 @@ import type { IncomingMessage } from "node:http";
 
 import { OsrError } from "@osr/base/errors";
 
+import { incomplete, takeChunks } from "./body-chunks.ts";
 import { HTTPS_ERRORS } from "./https-errors.ts";
 
 /**
@@ -16,9 +17,9 @@ export async function readBody(message: IncomingMessage, bytesMax: number): Prom
   if (!(sizeBytes <= bytesMax)) throw tooLarge(bytesMax);
   const body = Buffer.allocUnsafe(sizeBytes);
   let filled = 0;
-  await consume(message, (chunk) => {
+  await takeChunks(message, (chunk) => {
     filled += chunk.copy(body, filled);
-  });
+  }).ended;
   if (filled !== sizeBytes) throw incomplete();
   return body;
 }
@@ -26,51 +27,16 @@ export async function readBody(message: IncomingMessage, bytesMax: number): Prom
 async function readUnsized(message: IncomingMessage, bytesMax: number): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let bytes = 0;
-  await consume(message, (chunk) => {
+  await takeChunks(message, (chunk) => {
     bytes += chunk.length;
     if (bytes > bytesMax) throw tooLarge(bytesMax);
-    chunks.push(chunk);
-  });
-  return chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks, bytes);
-}
-
-/** Feeds every chunk to `take`. Leaves the message alive where `take` throws, so that it can still be answered. */
-function consume(message: IncomingMessage, take: (chunk: Buffer) => void): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const onData = (chunk: Buffer): void => {
-    try {
-      take(chunk);
-    } catch (error) {
-      message.pause();
-      finish();
-      reject(error);
-    }
-  };
-  const onEnd = (): void => {
-    finish();
-    resolve();
-  };
-  const onBroken = (error?: Error): void => {
-    finish();
-    reject(incomplete(error));
-  };
-  const finish = (): void => {
-    message.off("data", onData).off("end", onEnd).off("close", onBroken);
-    // The listener for errors stays: an error after the body is nobody's concern, but must not stop the process.
-  };
-  if (message.destroyed && !message.readableEnded) return Promise.reject(incomplete());
-  message.on("error", onBroken).on("data", onData).on("end", onEnd).on("close", onBroken);
-  return promise;
+    chunks.push(Buffer.from(chunk));
+  }).ended;
+  return Buffer.concat(chunks, bytes);
 }
 
 function tooLarge(bytesMax: number): OsrError {
   return new OsrError(HTTPS_ERRORS.BODY_TOO_LARGE, `the body is longer than ${bytesMax} bytes`, {
     details: { bytesMax },
-  });
-}
-
-function incomplete(cause?: Error): OsrError {
-  return new OsrError(HTTPS_ERRORS.BODY_INCOMPLETE, "the connection ended within the body", {
-    cause,
   });
 }

@@ -22,6 +22,7 @@ export async function writeObject(
       if (position + chunk.byteLength > body.sizeBytes) throw wrongLength(body, "more");
       await onDisk(writeFully(handle, chunk, position));
       position += chunk.byteLength;
+      body.release?.(chunk);
     }
     if (position < body.sizeBytes) throw wrongLength(body, "fewer");
     await onDisk(writeFully(handle, encodeTrailer(position, options.oid), position));

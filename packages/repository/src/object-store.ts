@@ -24,8 +24,10 @@ export type ObjectHead = {
 /** Where the bytes of a new object come from; asked again for every attempt. */
 export type ObjectBody = {
   readonly sizeBytes: number;
-  /** A fresh reader over all bytes, in order. What it has given belongs to the taker: no chunk is written to again. */
+  /** A fresh reader over all bytes, in order. What it has given belongs to the taker: no chunk is written to again, unless it is released. */
   open(): AsyncIterable<Uint8Array>;
+  /** Takes a chunk back whose taker is done with it: the source may write to it again. Nobody has to call it. */
+  release?(chunk: Uint8Array): void;
 };
 
 export type ListPage = {

@@ -2,7 +2,9 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 
 import type { Log } from "@osr/base/log";
 import type { Randomness } from "@osr/base/randomness";
+import { MIB } from "@osr/base/units";
 import { randomUuid } from "@osr/base/uuid";
+import { BodyPieces } from "@osr/https/body-pieces";
 import type { RequestHandler } from "@osr/https/https-server";
 import type { DirectoryStore } from "@osr/repository/directory-store";
 
@@ -11,6 +13,11 @@ import { refuse, sendRefusal } from "./blob-refusal.ts";
 import { etagOf, listXml, sendObject, setContentHeaders, setObjectHeaders } from "./blob-reply.ts";
 import { type BlobRequest, parseBlobRequest } from "./blob-request.ts";
 
+/**
+ * Written to the disk at once. Measured, 550 MiB of segments: 1.0 CPU seconds, 2.0 when each chunk of the body was written as
+ * it came.
+ */
+const PIECE_BYTES = MIB;
 /** Version of Azure's API that clients without one are answered with. */
 const API_VERSION = "2021-12-02";
 
@@ -111,9 +118,11 @@ async function putBlob(
 ): Promise<void> {
   const { name, sizeBytes, oid } = asked;
   // The request outlives its body: where the disk fills up, there is still an answer to send.
+  const pieces = new BodyPieces(request, Math.min(sizeBytes, PIECE_BYTES));
   const body = {
     sizeBytes,
-    open: () => request.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>,
+    open: () => pieces.pieces(),
+    release: (piece: Uint8Array) => pieces.release(piece),
   };
   await store.create(name, body, { signal, ...(oid === undefined ? {} : { oid }) });
   setObjectHeaders(response, await store.head(name));
