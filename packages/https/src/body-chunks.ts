@@ -1,6 +1,7 @@
 import type { IncomingMessage } from "node:http";
 
 import { OsrError } from "@osr/base/errors";
+import { freeBuffer } from "@osr/base/free-buffer";
 
 import { HTTPS_ERRORS } from "./https-errors.ts";
 
@@ -18,6 +19,7 @@ export type BodyChunks = {
  */
 export function takeChunks(message: IncomingMessage, take: (chunk: Buffer) => void): BodyChunks {
   const { promise: ended, resolve, reject } = Promise.withResolvers<void>();
+  /** Each is a buffer of its own, 16 KiB, one for each TLS record. Without freeing them: 100 full collections, with it 40. */
   let last: Buffer | undefined;
   const onData = (chunk: Buffer): void => {
     try {
@@ -27,7 +29,8 @@ export function takeChunks(message: IncomingMessage, take: (chunk: Buffer) => vo
       reject(error);
       return;
     }
-    if (last !== undefined) free(last);
+    // The parser may still stand in the chunk that it has just given.
+    if (last !== undefined) freeBuffer(last);
     last = chunk;
   };
   const onEnd = (): void => {
@@ -49,17 +52,6 @@ export function takeChunks(message: IncomingMessage, take: (chunk: Buffer) => vo
   if (message.destroyed && !message.readableEnded) reject(incomplete());
   else message.on("error", onBroken).on("data", onData).on("end", onEnd).on("close", onBroken);
   return { ended, stop };
-}
-
-/**
- * Frees a chunk ahead of the garbage collector: a body comes in chunks of 16 KiB, one for each TLS record, and V8 takes their
- * bytes for pressure. Only a chunk that is a buffer of its own, and only when the next one is there: the parser may still
- * stand in the one that it has just given. Measured, process server at a first copy: 100 full collections without this,
- * 40 with it, and a sixth of its processor time.
- */
-function free(chunk: Buffer): void {
-  const { buffer } = chunk;
-  if (buffer instanceof ArrayBuffer && buffer.byteLength === chunk.byteLength) buffer.transfer(0);
 }
 
 export function incomplete(cause?: Error): OsrError {

@@ -5,7 +5,6 @@ import { alignedBuffer } from "@osr/block-device/aligned-buffer";
 
 import { batchBodyBytes } from "./batch-writer.ts";
 import type { ReplicationLimits } from "./replication-limits.ts";
-import { wordsOf } from "./zero-blocks.ts";
 
 /** Blocks that are read at once. */
 export const READ_BLOCKS = MIB / BLOCK_BYTES;
@@ -13,9 +12,8 @@ export const READ_BLOCKS = MIB / BLOCK_BYTES;
 /** Memory of one batch, with whatever its last user left in it. */
 export type BatchBuffers = {
   readonly body: Buffer;
-  /** Page-aligned memory of READ_BLOCKS, and the same as words. */
+  /** Page-aligned memory of READ_BLOCKS. */
   readonly read: Buffer;
-  readonly words: Int32Array;
 };
 
 type Waiter = (buffers: BatchBuffers) => void;
@@ -32,7 +30,7 @@ export class BatchMemory {
     for (let index = 0; index < count; index++) {
       const read = aligned.subarray(index * bytes, (index + 1) * bytes);
       const body = Buffer.allocUnsafeSlow(batchBodyBytes(limits.batchBlocks));
-      this.#free.push({ body, read, words: wordsOf(read) });
+      this.#free.push({ body, read });
     }
   }
 

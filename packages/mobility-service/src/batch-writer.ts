@@ -60,14 +60,14 @@ export class BatchWriter {
     return Math.max(0, Math.floor(room / (BLOCK_BYTES + 2 * HRL_HEADER_BYTES)));
   }
 
-  /** Writes `count` blocks from `block` on, whose content lies in `memory` (and `words`, the same) from `at` on, in blocks. */
-  blocks(block: number, count: number, memory: Buffer, words: Int32Array, at: number): void {
+  /** Writes `count` blocks from `block` on, whose content lies in `memory` from `at` on, in blocks. */
+  blocks(block: number, count: number, memory: Buffer, at: number): void {
     for (let done = 0; done < count;) {
-      const zeros = stretch(words, at + done, at + count, true);
+      const zeros = stretch(memory, at + done, at + count, true);
       if (zeros > 0) this.#zero(block + done, zeros);
       done += zeros;
       const limit = Math.min(count, done + HRL_DATA_BLOCKS_MAX);
-      const filled = stretch(words, at + done, at + limit, false);
+      const filled = stretch(memory, at + done, at + limit, false);
       if (filled > 0) this.#data(block + done, filled, memory, (at + done) * BLOCK_BYTES);
       done += filled;
     }

@@ -166,7 +166,7 @@ export class DiskComparison {
     const buffers = await batchMemory.take(signal);
     try {
       await this.#read(granule, buffers);
-      const isZero = stretch(buffers.words, 0, GRANULE_BLOCKS, true) === GRANULE_BLOCKS;
+      const isZero = stretch(buffers.read, 0, GRANULE_BLOCKS, true) === GRANULE_BLOCKS;
       const own = isZero ? hasher.zeroGranule : hasher.granule(buffers.read);
       return own.equals(theirs) ? undefined : hasher.blocks(buffers.read);
     } catch (error) {

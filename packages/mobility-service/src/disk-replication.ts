@@ -343,7 +343,7 @@ export class DiskReplication {
         if (remainder.disks[run] === diskIndex) {
           const piece = Math.min(count - sent, writer.roomBlocks);
           const start = must(remainder.starts[run], "start") + sent;
-          writer.blocks(start, piece, remainder.memory, remainder.words, at + sent);
+          writer.blocks(start, piece, remainder.memory, at + sent);
           this.#readBytes += piece * BLOCK_BYTES;
           sent += piece;
           // The batch is full; the run goes on in the next one.
@@ -425,7 +425,7 @@ export class DiskReplication {
     for (let run = 0; run < runs; run++) {
       const start = must(this.#runStarts[run], "start");
       const count = must(this.#runCounts[run], "count");
-      if (this.#runFailed[run] === 0) writer.blocks(start, count, buffers.read, buffers.words, at);
+      if (this.#runFailed[run] === 0) writer.blocks(start, count, buffers.read, at);
       at += count;
     }
     return at;

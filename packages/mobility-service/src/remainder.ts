@@ -3,8 +3,6 @@ import { BLOCK_BYTES } from "@osr/base/block-range";
 import { MIB } from "@osr/base/units";
 import { alignedBuffer } from "@osr/block-device/aligned-buffer";
 
-import { wordsOf } from "./zero-blocks.ts";
-
 /** What can be read while the machine is frozen. */
 export const REMAINDER_BYTES_MAX = 8 * MIB;
 export const REMAINDER_RUNS_MAX = REMAINDER_BYTES_MAX / BLOCK_BYTES;
@@ -12,7 +10,6 @@ export const REMAINDER_RUNS_MAX = REMAINDER_BYTES_MAX / BLOCK_BYTES;
 /** What all disks hold that was dirty at the freeze: allocated before it, filled during it, sent after it. */
 export class Remainder {
   readonly memory = alignedBuffer(REMAINDER_BYTES_MAX);
-  readonly words = wordsOf(this.memory);
   readonly disks = new Uint16Array(REMAINDER_RUNS_MAX);
   readonly starts = new Uint32Array(REMAINDER_RUNS_MAX);
   readonly counts = new Uint16Array(REMAINDER_RUNS_MAX);

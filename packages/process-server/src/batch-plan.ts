@@ -1,4 +1,5 @@
 import { BLOCK_BYTES } from "@osr/base/block-range";
+import { isZeroBlock } from "@osr/base/zero";
 import { HRL_TYPES, type HrlRecord } from "@osr/contracts/hrl-record";
 
 import { type Piece, ZERO_SOURCE, newestPieces } from "./newest-pieces.ts";
@@ -66,14 +67,6 @@ function splitZeros(
     });
     start = end;
   }
-}
-
-const ZERO_BLOCK = Buffer.alloc(BLOCK_BYTES);
-
-/** Most blocks differ in the bytes that are looked at first; calling memcmp for each costs five times as much. */
-function isZeroBlock(body: Buffer, offset: number): boolean {
-  if (body[offset] !== 0 || body[offset + 1] !== 0 || body[offset + 2048] !== 0) return false;
-  return body.compare(ZERO_BLOCK, 0, BLOCK_BYTES, offset, offset + BLOCK_BYTES) === 0;
 }
 
 function planPiece(frames: FrameList, piece: Piece): void {

@@ -1,4 +1,5 @@
 import { OsrError, messageOf } from "@osr/base/errors";
+import { freeBuffer } from "@osr/base/free-buffer";
 import { SECOND_MS } from "@osr/base/units";
 import type { SegmentMeta } from "@osr/repository/segment-meta";
 
@@ -154,7 +155,7 @@ export class StreamWriter {
     for (const write of this.#queue.splice(0, count)) {
       this.#events.durable(write, write.encodedNow!);
       // Frees the frames now, ahead of the garbage collector: megabytes for every batch.
-      write.encodedNow!.bytes.buffer.transfer(0);
+      freeBuffer(write.encodedNow!.bytes);
       write.done.resolve();
     }
     if (ended) await this.#close();

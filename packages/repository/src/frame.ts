@@ -1,13 +1,15 @@
 import { createCipheriv, createDecipheriv } from "node:crypto";
-import { constants, crc32, zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { crc32 } from "node:zlib";
 
 import { assert } from "@osr/base/assert";
 import { BLOCK_BYTES } from "@osr/base/block-range";
 import { OsrError } from "@osr/base/errors";
+import { freeBuffer } from "@osr/base/free-buffer";
 import { type Uuid, uuidToBytes } from "@osr/base/uuid";
 
 import { FORMAT_VERSION } from "./object-header.ts";
 import { REPOSITORY_ERRORS } from "./repository-errors.ts";
+import { packZstd, packedBytesMax, unpackZstd } from "./zstd-context.ts";
 
 /** Frames: docs/formats/segment.md. Blocks of one frame. */
 export const FRAME_BLOCKS_MAX = 16;
@@ -17,12 +19,11 @@ const ALIGNMENT_BYTES = 16;
 
 const CODECS = { AS_IS: 0, ZSTD: 1 } as const;
 
-/**
- * Room beyond the plaintext, so that one chunk holds every result and zlib neither grows nor joins its output. With the
- * size pledged too, zstd takes the small tables of a 64 KiB input (measured: 480 MB per CPU second against 230).
- */
-const OUTPUT_SLACK_BYTES = 1024;
-const ZSTD_PARAMETERS = { [constants.ZSTD_c_compressionLevel]: 1 };
+/** A frame that unpacks to more than its blocks must be seen to. */
+const UNPACK_SLACK_BYTES = 16;
+
+/** Where content is packed before it is encrypted: one for each thread. */
+const PACKED = Buffer.allocUnsafeSlow(packedBytesMax(FRAME_BLOCKS_MAX * BLOCK_BYTES));
 
 /** Where a frame was encoded first. Can be sent to a worker thread. */
 export type FrameOrigin = {
@@ -92,19 +93,17 @@ export function encodeFrame(input: EncodeFrameInput): {
     Number.isInteger(blocks) && blocks >= 1 && blocks <= FRAME_BLOCKS_MAX,
     "1 to 16 whole blocks",
   );
-  const packed = zstdCompressSync(plain, {
-    params: ZSTD_PARAMETERS,
-    chunkSize: plain.length + OUTPUT_SLACK_BYTES,
-    pledgedSrcSize: plain.length,
-  });
-  const shrinks = packed.length < plain.length;
-  const content = shrinks ? packed : plain;
+  const packedBytes = packZstd(plain, PACKED);
+  const shrinks = packedBytes < plain.length;
+  const content = shrinks ? PACKED.subarray(0, packedBytes) : plain;
   const codec = shrinks ? CODECS.ZSTD : CODECS.AS_IS;
   fillContext(input.context, frameNo, plain.length, codec);
   const cipher = createCipheriv("aes-256-gcm", input.key, input.context.nonce);
   cipher.setAAD(input.context.aad);
   const start = targetOffset + FRAME_HEADER_BYTES;
-  cipher.update(content).copy(target, start);
+  const sealed = cipher.update(content);
+  sealed.copy(target, start);
+  freeBuffer(sealed);
   cipher.final();
   const cipherEnd = start + content.length;
   cipher.getAuthTag().copy(target, cipherEnd);
@@ -200,19 +199,11 @@ export function decodeFrame(input: DecodeFrameInput): Buffer {
 }
 
 function unpack(content: Buffer, plainBytes: number, offset: number): Buffer {
-  let plain: Buffer;
-  try {
-    plain = zstdDecompressSync(content, {
-      chunkSize: plainBytes + OUTPUT_SLACK_BYTES,
-      maxOutputLength: plainBytes,
-    });
-  } catch (cause) {
-    throw new OsrError(REPOSITORY_ERRORS.FRAME_DAMAGED, `frame at byte ${offset} does not unpack`, {
-      cause,
-    });
-  }
-  if (plain.length !== plainBytes) damaged(offset, "unpacked length differs");
-  return plain;
+  const target = Buffer.allocUnsafeSlow(plainBytes + UNPACK_SLACK_BYTES);
+  const bytes = unpackZstd(content, target);
+  if (bytes === undefined) damaged(offset, "does not unpack");
+  if (bytes !== plainBytes) damaged(offset, "unpacked length differs");
+  return target.subarray(0, plainBytes);
 }
 
 function fillContext(
