@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { MIB } from "./units.ts";
-import { isZero } from "./zero.ts";
+import { BLOCK_BYTES } from "./block-range.ts";
+import { isZero, isZeroBlock } from "./zero.ts";
 
 test("zeros of any length and alignment are zero", () => {
   const bytes = new Uint8Array(2 * MIB + 17);
@@ -23,5 +24,19 @@ test("one bit anywhere is found", () => {
     bytes[at] = 0x80;
     assert.equal(isZero(bytes), false, `bit at ${at}`);
     bytes[at] = 0;
+  }
+});
+
+test("a block that starts with zeros is not zero, one of zeros is, wherever it lies", () => {
+  const memory = Buffer.alloc(3 * BLOCK_BYTES, 7);
+  memory.fill(0, BLOCK_BYTES, 2 * BLOCK_BYTES);
+  assert.deepEqual(
+    [0, 1, 2].map((block) => isZeroBlock(memory, block * BLOCK_BYTES)),
+    [false, true, false],
+  );
+  for (const at of [0, 1, 2048, 17, BLOCK_BYTES - 1]) {
+    memory[BLOCK_BYTES + at] = 1;
+    assert.equal(isZeroBlock(memory, BLOCK_BYTES), false, `byte ${at}`);
+    memory[BLOCK_BYTES + at] = 0;
   }
 });

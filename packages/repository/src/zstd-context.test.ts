@@ -1,3 +1,4 @@
+// oxlint-disable no-underscore-dangle -- names of Node
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { constants, createZstdCompress, zstdCompressSync, zstdDecompressSync } from "node:zlib";

@@ -1,3 +1,4 @@
+// oxlint-disable no-underscore-dangle -- names of Node
 import { constants, createZstdCompress, createZstdDecompress } from "node:zlib";
 
 import { assert } from "@osr/base/assert";
