@@ -25,6 +25,7 @@ import { bodyOf } from "./object-store.ts";
 import { openPoint } from "./point-reader.ts";
 import { decodeRecoveryPoint, encodeRecoveryPoint, recoveryPointOf } from "./recovery-point.ts";
 import { verifyRepository } from "./repository-check.ts";
+import { decodeSealedState } from "./sealed-state.ts";
 import { SegmentBuilder } from "./segment-builder.ts";
 import {
   NO_HEAD,
@@ -45,6 +46,7 @@ import {
   GOLDEN_NOISE,
   GOLDEN_NOISE_BLOCK,
   GOLDEN_NONCE,
+  GOLDEN_SEALED,
   GOLDEN_TAG,
   GOLDEN_TEXT,
   GOLDEN_TEXT_BLOCK,
@@ -148,6 +150,14 @@ test("disk-descriptor and wrapped-key, v1", async () => {
   const key = await golden("recovery-point/v1/wrapped-key.bin");
   assert.deepEqual(unwrapDataKey(key, keyId, 1), GOLDEN_DATA_KEY);
   assert.ok(wrapDataKey(GOLDEN_DATA_KEY, keyId, GOLDEN_NONCE).equals(key));
+});
+
+test("sealed-state/v1", async () => {
+  const id = { vaultId: GOLDEN_LOG.vaultId, vaultKey: GOLDEN_VAULT_KEY, number: 1 };
+  assert.deepEqual(
+    decodeSealedState(await golden("sealed-state/v1/sealed.bin"), id),
+    GOLDEN_SEALED,
+  );
 });
 
 test("segment/v1: a whole vault of old bytes verifies and reads", async () => {

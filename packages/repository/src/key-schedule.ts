@@ -49,6 +49,11 @@ export function wrappingKeyOf(vaultKey: Buffer, diskId: Uuid, version: number): 
   return derive(vaultKey, uuidToBytes(diskId), `osr1|wrap|${version}`);
 }
 
+/** Seals the state of a vault. */
+export function sealingKeyOf(vaultKey: Buffer, vaultId: Uuid): Buffer {
+  return derive(vaultKey, uuidToBytes(vaultId), "osr1|sealed-state");
+}
+
 const NO_SALT = Buffer.alloc(0);
 
 function derive(input: Buffer, salt: Buffer, info: string): Buffer {

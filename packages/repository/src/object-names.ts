@@ -71,6 +71,29 @@ export function recoveryPointName(vaultId: Uuid, groupId: Uuid, slot: number): s
   return `${recoveryPointPrefix(vaultId, groupId)}${hex64(slot)}.json`;
 }
 
+/** Prefix of the sealed state of all vaults of the account, so that a vault can be found by its key alone. */
+export const SEALED_PREFIX = `${FORMAT_FOLDER}/sealed/`;
+
+export function sealedStatePrefix(vaultId: Uuid): string {
+  return `${SEALED_PREFIX}${vaultId}/`;
+}
+
+/** `number` from 1. */
+export function sealedStateName(vaultId: Uuid, number: number): string {
+  return `${sealedStatePrefix(vaultId)}${hex64(number)}.json`;
+}
+
+/** Vault and number of a sealed object; undefined for names that are none. */
+export function parseSealedName(
+  name: string,
+): { readonly vaultId: Uuid; readonly number: number } | undefined {
+  if (!name.startsWith(SEALED_PREFIX)) return undefined;
+  const [vaultId, file, ...rest] = name.slice(SEALED_PREFIX.length).split("/");
+  const number = parseHex64(withoutSuffix(file, ".json"));
+  if (!isUuid(vaultId) || number === undefined || number === 0 || rest.length > 0) return undefined;
+  return { vaultId, number };
+}
+
 /** What `name` says about its object; undefined for names that are none of ours. */
 export function parseObjectName(vaultId: Uuid, name: string): ParsedName | undefined {
   if (!name.startsWith(vaultPrefix(vaultId))) return undefined;

@@ -82,6 +82,14 @@ export const REPOSITORY_ERRORS = defineErrors({
     retryable: false,
     hint: "No part of Open Site Recovery writes such a name. Find out who did; readers pass it over.",
   },
+  SEALED_STATE_INVALID: {
+    retryable: false,
+    hint: "The sealed state does not open under this vault key, or was changed. Check that it is the key of this vault.",
+  },
+  SEALED_STATE_BROKEN: {
+    retryable: false,
+    hint: "An object of the sealed state is missing or out of place. Find out who has deleted in the storage account; restore its folder from a copy.",
+  },
   OUTPUT_EXISTS: {
     retryable: false,
     hint: "Name another file, or remove the one that is there.",

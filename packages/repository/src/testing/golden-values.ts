@@ -3,6 +3,7 @@ import type { Tag } from "@osr/contracts/tag";
 
 import type { DataKey } from "../key-schedule.ts";
 import { OBJECT_KINDS, type ObjectHeader } from "../object-header.ts";
+import type { SealedState } from "../sealed-state.ts";
 import type { SegmentMeta } from "../segment-meta.ts";
 import { testDescriptor } from "./log-fixture.ts";
 import { seededRandomness } from "./seeded-randomness.ts";
@@ -63,4 +64,17 @@ export const GOLDEN_META: SegmentMeta = {
   interval: 4,
   intervalEnded: 4,
   tag: GOLDEN_TAG,
+};
+
+export const GOLDEN_SEALED: SealedState = {
+  epoch: 2,
+  writerId: uuidOfName("golden", "writer"),
+  unixMs: 1_700_000_000_000,
+  kind: "whole",
+  previous: "",
+  schema: 1,
+  documents: [
+    { kind: "policy", id: "p", seq: 7, value: { name: "p", retention_minutes: 1440 } },
+    { kind: "policy", id: "q", seq: 9, value: null },
+  ],
 };
