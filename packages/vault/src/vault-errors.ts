@@ -54,4 +54,20 @@ export const VAULT_ERRORS = defineErrors({
     retryable: false,
     hint: "Choose another name, or take the fabric over with the secret of its site.",
   },
+  VAULT_REPLACED: {
+    retryable: false,
+    hint: "A vault that was rebuilt from the storage account has taken over. Shut this one down for good; use the new one.",
+  },
+  VAULT_DATABASE_OLD: {
+    retryable: false,
+    hint: "The database is an older copy. Start the newest one, or make a vault from the storage account with `osr vault rebuild`.",
+  },
+  VAULT_NOT_EMPTY: {
+    retryable: false,
+    hint: "A vault is rebuilt on an empty database only. Name another database.",
+  },
+  VAULT_NOT_SEALED: {
+    retryable: false,
+    hint: "Check the storage account, its container and the vault key.",
+  },
 });

@@ -1,9 +1,10 @@
 import type { Kysely, Transaction } from "kysely";
 
+import type { SealTables } from "../sealing/seal-tables.ts";
 import type { CoreTables } from "./core-tables.ts";
 
 /** All tables of the vault. Each part of it declares its own and adds them here. */
-export type VaultTables = CoreTables;
+export type VaultTables = CoreTables & SealTables;
 
 /** The pool: for reads, and as the beginning of transactions. */
 export type VaultDatabase = Kysely<VaultTables>;

@@ -2,6 +2,7 @@ import { migration0001 } from "./migrations/0001-core.ts";
 import { migration0002 } from "./migrations/0002-fabrics.ts";
 import { migration0003 } from "./migrations/0003-jobs.ts";
 import { migration0004 } from "./migrations/0004-access.ts";
+import { migration0005 } from "./migrations/0005-sealing.ts";
 
 export type Migration = { readonly number: number; readonly sql: string };
 
@@ -11,4 +12,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { number: 2, sql: migration0002 },
   { number: 3, sql: migration0003 },
   { number: 4, sql: migration0004 },
+  { number: 5, sql: migration0005 },
 ];
