@@ -21,10 +21,20 @@ export type CredentialsOptions = Configured & {
   readonly url?: string;
 };
 
+/** What of the configuration is to be taken from elsewhere. */
+export type RebuildOptions = Configured & {
+  readonly storage?: string;
+  readonly container?: string;
+  readonly tokenFile?: string;
+  readonly authority?: string;
+  readonly key?: string;
+};
+
 /** What is done where the vault runs, with its configuration instead of a token. */
 export type VaultRoleActions = {
   readonly run: (options: Configured) => Promise<void>;
   readonly credentials: (options: CredentialsOptions) => Promise<Output>;
+  readonly rebuild: (options: RebuildOptions) => Promise<Output>;
   readonly createToken: (options: TokenCreateOptions) => Promise<Output>;
   readonly listTokens: (options: Configured) => Promise<Output>;
   readonly revokeToken: (id: string, options: Configured) => Promise<Output>;
@@ -41,7 +51,7 @@ const ROLES = [
 ];
 const HOURS_MAX = 10 * 365 * 24;
 
-/** Adds `osr vault run|credentials`, `osr token …` and `osr role …`. Secrets go to files, 0600. */
+/** Adds `osr vault run|credentials|rebuild`, `osr token …` and `osr role …`. Secrets go to files, 0600. */
 export function addVaultRole(program: Command, actions: VaultRoleActions, shown: Shown): void {
   const vault = program.command("vault").description("the control plane at the recovery site");
   const token = program.command("token").description("bearer tokens for the vault's API");
@@ -57,6 +67,13 @@ export function addVaultRole(program: Command, actions: VaultRoleActions, shown:
     .option("--vault <name>", "which vault, where there is more than one")
     .option("--url <url>", "the vault as the configuration server reaches it")
     .action(shown(actions.credentials));
+  verb(vault, "rebuild", "make the vault anew from the storage account, on an empty database")
+    .option("--storage <url>", "the storage account, if not the configuration's")
+    .option("--container <name>", "its container")
+    .option("--token-file <path>", "file with the maintainer's token or SAS")
+    .option("--authority <path>", "file with the CA certificate of the account")
+    .option("--key <path>", "file with the vault key, if not the configuration's")
+    .action(shown(actions.rebuild));
   withRole(verb(token, "create", "make a token and give it a role"))
     .requiredOption("--name <name>", "whose it is; shown in the audit log")
     .requiredOption("--out <file>", "where it goes; it is a secret and is not shown again")

@@ -10,6 +10,7 @@ import type { ObjectStore } from "@osr/repository/object-store";
 import type { VaultDatabase } from "./database/database.ts";
 import type { FabricDesires } from "./fabric/desired-items.ts";
 import type { JobEngine } from "./jobs/job-engine.ts";
+import type { Sealing } from "./sealing/sealing.ts";
 
 /** Ports of the role, as the service hands them in. */
 export type VaultPorts = {
@@ -41,4 +42,5 @@ export type VaultContext = VaultPorts & {
   readonly database: VaultDatabase;
   readonly jobs: JobEngine;
   readonly fabrics: FabricDesires;
+  readonly sealing: Sealing;
 };

@@ -35,6 +35,8 @@ import { policyRoutes } from "./resources/policies.ts";
 import { vaultRoutes } from "./resources/vaults.ts";
 import { openApi } from "./arm/open-api.ts";
 import { VaultMetrics } from "./vault-metrics.ts";
+import { Sealer } from "./sealing/sealer.ts";
+import type { Sealing } from "./sealing/sealing.ts";
 import type { VaultContext, VaultPorts } from "./vault-context.ts";
 
 const RATE_LIMITS: RateLimits = { requestsPerSecond: 200, burst: 1000 };
@@ -95,7 +97,10 @@ export class Vault implements Service {
       await using stack = new AsyncDisposableStack();
       stack.defer(() => node.stop());
       await node.start();
-      const parts = this.#parts(open, node);
+      const sealer = new Sealer({ ...this.#ports, database: open.database });
+      stack.defer(() => sealer.stop());
+      const sealing = sealer.run();
+      const parts = this.#parts(open, node, sealer);
       const { jobs } = parts;
       stack.defer(() => jobs.stop());
       jobs.start();
@@ -103,20 +108,20 @@ export class Vault implements Service {
       stack.defer(() => server.close());
       stack.use(this.#renewing(server));
       this.#listening.resolve({ port: server.port });
-      await Promise.race([this.#stopping.promise, node.lost]);
+      await Promise.race([this.#stopping.promise, node.lost, sealing]);
     } catch (error) {
       this.#listening.reject(error);
       throw error;
     }
   }
 
-  #parts(open: OpenDatabase, node: NodeConnection): Parts {
+  #parts(open: OpenDatabase, node: NodeConnection, sealing: Sealing): Parts {
     const { database } = open;
     const { crashPoint = noCrashPoint, rateLimits = RATE_LIMITS } = this.#options;
     const metrics = new VaultMetrics(database);
     const jobs = new JobRunner({ ...this.#ports, database, node, crashPoint });
     const fabrics = new StoredFabricDesires({ ...this.#ports, database, node });
-    const context: VaultContext = { ...this.#ports, database, jobs, fabrics };
+    const context: VaultContext = { ...this.#ports, database, jobs, fabrics, sealing };
     const items = noItems;
     for (const operation of fabricOperations(context)) jobs.register(operation);
     const routes: AnyRoute[] = [

@@ -35,6 +35,8 @@ const identityShape = object<Identity>({
   privateKeyPem: text(16 * KIB),
 });
 
+const armIdShape = text(2048);
+
 type Found = { readonly vaultId: Uuid; readonly chain: SealedChain };
 
 /**
@@ -108,7 +110,7 @@ async function restore(
       .execute();
     await keepAuthority(tx, vaultId, chain);
     const vault = chain.documents.find(({ kind }) => kind === "vault");
-    vaults.push({ vaultId, armId: String(vault?.value?.["arm_id"]), epoch, rows });
+    vaults.push({ vaultId, armId: armIdShape(vault?.value?.["arm_id"], "arm_id"), epoch, rows });
   }
   const token = epochMax * NUMBERS_PER_EPOCH;
   await sql`

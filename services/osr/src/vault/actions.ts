@@ -6,6 +6,7 @@ export function vaultActions(signal: AbortSignal): VaultRoleActions {
   return {
     run: async (options) => (await import("./run.ts")).runVault(options, signal),
     credentials: async (options) => (await access()).writeCredentials(options),
+    rebuild: async (options) => (await import("./rebuild.ts")).rebuild(options, signal),
     createToken: async (options) => (await access()).createToken(options),
     listTokens: async (options) => (await access()).listTokens(options),
     revokeToken: async (id, options) => (await access()).revokeToken(id, options),
