@@ -22,6 +22,10 @@ export const BLOCK_DEVICE_ERRORS = defineErrors({
     retryable: false,
     hint: "Start Node with --experimental-ffi (Node 26.10 has it on unless told otherwise): freezing file systems needs system calls that Node has no function for.",
   },
+  MEMORY_UNAVAILABLE: {
+    retryable: false,
+    hint: "Put the status file into a tmpfs, such as /run/osr: without one, each restart of the mobility service compares the disks.",
+  },
   FREEZE_UNAVAILABLE: {
     retryable: false,
     hint: "Install util-linux and coreutils: freezing needs sh, fsfreeze, timeout and sync.",

@@ -22,6 +22,17 @@ export type ChangeSink = {
 export interface ChangeTracker extends Disposable {
   start(): void;
   drain(sink: ChangeSink): DrainResult;
+  /**
+   * Writes down how far the drains have read, as numbers for `resume`; `target` has room for 2048 of them, those of some
+   * hundred CPUs. Synchronous, allocates nothing.
+   */
+  savePosition(target: Float64Array): void;
+  /**
+   * Instead of `start`: goes on where an earlier process of this boot had read to, also after it was killed. What changed
+   * since is in the next drain, or it says `lost`. `traced`: for each disk, what that process had traced. False where
+   * events may be missing otherwise; then nothing is tracked yet.
+   */
+  resume(position: Float64Array, traced: readonly SectorCounts[]): boolean;
   /** Sectors of the requests of a disk that drains have brought since the start, for comparison with KernelCounters. */
   tracedSectors(diskIndex: number): SectorCounts;
 }

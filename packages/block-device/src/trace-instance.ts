@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 
-import { assert } from "@osr/base/assert";
+import { assert, must } from "@osr/base/assert";
 import { OsrError, messageOf, systemErrorCode } from "@osr/base/errors";
 import { KIB } from "@osr/base/units";
 
@@ -35,14 +35,18 @@ export class TraceInstance implements Disposable {
   readonly #statsFiles: readonly number[];
   readonly #statsText = new Uint8Array(STATS_BYTES_MAX);
   readonly #stats: RingStats = { lost: 0, read: 0 };
+  /** The kernel's counts of events read on each CPU, after the last drain: those that we read, as nobody else does. */
+  readonly #readCounts: Float64Array;
   #lostBefore = 0;
   #closed = false;
 
-  /** Throws TRACEFS_UNAVAILABLE, TRACE_FORMAT_UNKNOWN, or TRACKER_BUSY where a living process uses that name. */
-  constructor(options: TraceInstanceOptions) {
-    assert(NAME.test(options.name), `not a name for a trace instance: ${options.name}`);
-    this.#folder = path.join(mountedTracefs(), "instances", options.name);
-    removeInstance(this.#folder);
+  /**
+   * Begins anew; `left`: uses what an earlier process left there. Throws TRACEFS_UNAVAILABLE, TRACE_FORMAT_UNKNOWN, or
+   * TRACKER_BUSY where a living process uses that name.
+   */
+  constructor(options: TraceInstanceOptions, left: "new" | "left" = "new") {
+    this.#folder = folderOf(options.name);
+    if (left === "new") removeInstance(this.#folder);
     const opened: number[] = [];
     const open = (file: string, flags: number): number => {
       const fd = fs.openSync(path.join(this.#folder, file), fs.constants.O_RDONLY | flags);
@@ -50,19 +54,58 @@ export class TraceInstance implements Disposable {
       return fd;
     };
     try {
-      fs.mkdirSync(this.#folder);
-      this.#reader = this.#configure(options);
+      if (left === "new") {
+        fs.mkdirSync(this.#folder);
+        this.#configure(options);
+      }
+      this.#reader = this.#pageReader();
       const cpus = fs.readdirSync(path.join(this.#folder, "per_cpu"));
       this.#pipes = cpus.map((cpu) =>
         open(`per_cpu/${cpu}/trace_pipe_raw`, fs.constants.O_NONBLOCK),
       );
       this.#statsFiles = cpus.map((cpu) => open(`per_cpu/${cpu}/stats`, 0));
-      this.#set(`${EVENT}/enable`, "1");
+      if (left === "new") this.#set(`${EVENT}/enable`, "1");
+      this.#readCounts = new Float64Array(cpus.length);
     } catch (cause) {
       for (const fd of opened) fs.closeSync(fd);
-      removeInstance(this.#folder);
+      if (left === "new") removeInstance(this.#folder);
       throw cause instanceof OsrError ? cause : unavailable(this.#folder, cause);
     }
+  }
+
+  /**
+   * Goes on with the instance of a process that was killed, having read to `position`. Undefined where there is none, it
+   * records something else, or more of it was read: the kernel counts what any reader takes.
+   */
+  static resume(options: TraceInstanceOptions, position: Float64Array): TraceInstance | undefined {
+    const folder = folderOf(options.name);
+    const read = (file: string): string => fs.readFileSync(path.join(folder, file), "utf8").trim();
+    if (!fs.existsSync(folder)) return undefined;
+    const isSame =
+      read(`${EVENT}/enable`) === "1" &&
+      read("tracing_on") === "1" &&
+      (options.filter === "" || read(`${EVENT}/filter`) === options.filter);
+    if (!isSame) return undefined;
+    const instance = new TraceInstance(options, "left");
+    if (instance.#resume(position)) return instance;
+    instance.close();
+    return undefined;
+  }
+
+  /** Numbers for `resume`: CPUs, events lost, events read on each CPU. As of the last drain. */
+  savePosition(target: Float64Array): void {
+    target[0] = this.#readCounts.length;
+    target[1] = this.#lostBefore;
+    target.set(this.#readCounts, 2);
+  }
+
+  #resume(position: Float64Array): boolean {
+    this.#lostSum();
+    this.#lostBefore = position[1] ?? 0;
+    return (
+      position[0] === this.#readCounts.length &&
+      this.#readCounts.every((count, cpu) => count === position[2 + cpu])
+    );
   }
 
   /**
@@ -81,19 +124,12 @@ export class TraceInstance implements Disposable {
     return lost;
   }
 
-  /** Events read so far, per CPU: the kernel's own count, which grows by what any reader takes. */
-  readEventCounts(): readonly number[] {
-    return this.#statsFiles.map((fd) => {
-      this.#readStats(fd);
-      return this.#stats.read;
-    });
-  }
-
   #lostSum(): number {
     let sum = 0;
-    for (const fd of this.#statsFiles) {
-      this.#readStats(fd);
+    for (let cpu = 0; cpu < this.#statsFiles.length; cpu++) {
+      this.#readStats(must(this.#statsFiles[cpu], "file"));
       sum += this.#stats.lost;
+      this.#readCounts[cpu] = this.#stats.read;
     }
     return sum;
   }
@@ -114,11 +150,14 @@ export class TraceInstance implements Disposable {
     }
   }
 
-  #configure(options: TraceInstanceOptions): RingPageReader {
+  #configure(options: TraceInstanceOptions): void {
     // One clock for all CPUs, so that a person who looks at the instance sees events in order.
     this.#set("trace_clock", "mono");
     this.#set("buffer_size_kb", String(Math.ceil(options.ringBytesPerCpu / KIB)));
     if (options.filter !== "") this.#set(`${EVENT}/filter`, options.filter);
+  }
+
+  #pageReader(): RingPageReader {
     const read = (file: string): string =>
       fs.readFileSync(path.join(path.dirname(this.#folder), "..", file), "utf8");
     const layout = parseRingPageLayout(read("events/header_page"));
@@ -131,10 +170,20 @@ export class TraceInstance implements Disposable {
 
   [Symbol.dispose](): void {
     if (this.#closed) return;
-    this.#closed = true;
-    for (const fd of [...this.#pipes, ...this.#statsFiles]) fs.closeSync(fd);
+    this.close();
     removeInstance(this.#folder);
   }
+
+  /** Lets go of the instance, which goes on recording. */
+  close(): void {
+    this.#closed = true;
+    for (const fd of [...this.#pipes, ...this.#statsFiles]) fs.closeSync(fd);
+  }
+}
+
+function folderOf(name: string): string {
+  assert(NAME.test(name), `not a name for a trace instance: ${name}`);
+  return path.join(mountedTracefs(), "instances", name);
 }
 
 /** The kernel refuses to remove an instance whose files are open: then its process lives. */

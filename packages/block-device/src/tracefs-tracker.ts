@@ -55,6 +55,20 @@ export class TracefsTracker implements ChangeTracker {
     this.#instance = new TraceInstance({ name, ringBytesPerCpu, filter: filterOf(disks) });
   }
 
+  resume(position: Float64Array, traced: readonly SectorCounts[]): boolean {
+    assert(this.#instance === undefined, "the tracker was started already");
+    const { name, ringBytesPerCpu, disks } = this.#options;
+    const options = { name, ringBytesPerCpu, filter: filterOf(disks) };
+    this.#instance = TraceInstance.resume(options, position);
+    if (this.#instance === undefined) return false;
+    this.#requests.resume(traced);
+    return true;
+  }
+
+  savePosition(target: Float64Array): void {
+    this.#started().savePosition(target);
+  }
+
   drain(sink: ChangeSink): DrainResult {
     this.#requests.begin(sink);
     const lost = this.#started().drain(this.#requests);
@@ -78,13 +92,14 @@ export class TracefsTracker implements ChangeTracker {
     return this.#requests.unplacedChanges;
   }
 
-  /** Events that the kernel says were read, per CPU, since start. */
-  readEventCounts(): readonly number[] {
-    return this.#started().readEventCounts();
-  }
-
   #started(): TraceInstance {
     return must(this.#instance, "the tracker was not started");
+  }
+
+  /** Lets go of the instance without removing it, as a process does that is killed. */
+  abandon(): void {
+    this.#instance?.close();
+    this.#instance = undefined;
   }
 
   [Symbol.dispose](): void {
@@ -113,6 +128,13 @@ class RequestCounter implements RequestSink {
         assert(!this.#indexOfDevice.has(device), "no two disks have the same event device");
         this.#indexOfDevice.set(device, index);
       }
+    }
+  }
+
+  resume(traced: readonly SectorCounts[]): void {
+    for (const [index, { written, discarded }] of traced.entries()) {
+      this.#written[index] = written;
+      this.#discarded[index] = discarded;
     }
   }
 

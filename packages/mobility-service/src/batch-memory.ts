@@ -1,9 +1,11 @@
-import { must } from "@osr/base/assert";
+import { assert, must } from "@osr/base/assert";
 import { BLOCK_BYTES } from "@osr/base/block-range";
 import { MIB } from "@osr/base/units";
 import { alignedBuffer } from "@osr/block-device/aligned-buffer";
 
 import { batchBodyBytes } from "./batch-writer.ts";
+import type { KeptRuns } from "./kept-runs.ts";
+import type { KeptState } from "./kept-state.ts";
 import type { ReplicationLimits } from "./replication-limits.ts";
 
 /** Blocks that are read at once. */
@@ -14,6 +16,8 @@ export type BatchBuffers = {
   readonly body: Buffer;
   /** Page-aligned memory of READ_BLOCKS. */
   readonly read: Buffer;
+  /** What was taken for the batch and is not acknowledged; empty when it is given back. */
+  readonly runs: KeptRuns;
 };
 
 type Waiter = (buffers: BatchBuffers) => void;
@@ -23,14 +27,14 @@ export class BatchMemory {
   readonly #free: BatchBuffers[] = [];
   readonly #waiting: Waiter[] = [];
 
-  constructor(limits: ReplicationLimits) {
+  constructor(limits: ReplicationLimits, kept: Pick<KeptState, "batchRuns">) {
     const count = limits.batchesHeldMax;
     const bytes = READ_BLOCKS * BLOCK_BYTES;
     const aligned = alignedBuffer(count * bytes);
-    for (let index = 0; index < count; index++) {
+    for (const [index, runs] of kept.batchRuns.entries()) {
       const read = aligned.subarray(index * bytes, (index + 1) * bytes);
       const body = Buffer.allocUnsafeSlow(batchBodyBytes(limits.batchBlocks));
-      this.#free.push({ body, read });
+      this.#free.push({ body, read, runs });
     }
   }
 
@@ -57,6 +61,7 @@ export class BatchMemory {
   }
 
   give(buffers: BatchBuffers): void {
+    assert(buffers.runs.size === 0, "nothing of the batch is left unanswered");
     if (this.#waiting.length > 0) must(this.#waiting.shift(), "waiter")(buffers);
     else this.#free.push(buffers);
   }

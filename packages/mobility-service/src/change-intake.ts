@@ -15,17 +15,23 @@ export interface ChangedDisk {
  * whoever drains goes on: silence must not be taken for stillness.
  */
 export class ChangeIntake {
-  readonly #tracker: ChangeTracker;
+  readonly #tracker: Pick<ChangeTracker, "drain">;
   readonly #disks: readonly ChangedDisk[];
   readonly #trust: TrackingTrust | undefined;
+  readonly #onDrained: (() => void) | undefined;
   readonly #sink: ChangeSink;
   #failure: unknown;
 
-  /** `disks` in the order of the tracker's disk indexes. */
-  constructor(tracker: ChangeTracker, disks: readonly ChangedDisk[], trust?: TrackingTrust) {
+  /** `disks` in the order of the tracker's disk indexes. `onDrained`: all that was drained so far is in their live sets. */
+  constructor(
+    tracker: Pick<ChangeTracker, "drain">,
+    disks: readonly ChangedDisk[],
+    options: { readonly trust?: TrackingTrust; readonly onDrained?: () => void } = {},
+  ) {
     this.#tracker = tracker;
     this.#disks = disks;
-    this.#trust = trust;
+    this.#trust = options.trust;
+    this.#onDrained = options.onDrained;
     this.#sink = {
       changed: (index, sector, count) => disks[index]?.changed(sector, count),
     };
@@ -45,13 +51,17 @@ export class ChangeIntake {
   drain(): number | "lost" {
     try {
       const { changes, lost } = this.#tracker.drain(this.#sink);
-      if (!lost) return changes;
+      if (!lost) {
+        this.#onDrained?.();
+        return changes;
+      }
       this.#failure = undefined;
     } catch (cause) {
       this.#failure = cause;
     }
     this.#trust?.reset();
     for (const disk of this.#disks) disk.distrust("TRACKING_LOST");
+    if (this.#failure === undefined) this.#onDrained?.();
     return "lost";
   }
 

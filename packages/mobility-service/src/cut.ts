@@ -8,6 +8,7 @@ import type { Tag } from "@osr/contracts/tag";
 import { allDone } from "./all-done.ts";
 import type { ChangeIntake } from "./change-intake.ts";
 import type { DiskReplication } from "./disk-replication.ts";
+import type { KeptRuns } from "./kept-runs.ts";
 import { type QuietInstant, readQuietInstant } from "./quiet-instant.ts";
 import { REMAINDER_BYTES_MAX, Remainder } from "./remainder.ts";
 import type { ResyncReason } from "./resync-reason.ts";
@@ -38,6 +39,8 @@ export type CutPorts = {
   readonly scripts?: PointScripts | undefined;
   /** Holds back whatever else this process writes to files, until the result is disposed. */
   readonly holdWrites: () => Promise<Disposable>;
+  /** Where the runs that are read while the machine is frozen are noted. */
+  readonly remainderRuns: KeptRuns;
 };
 
 /** Why a recovery point was not made. */
@@ -73,10 +76,11 @@ export type PointNames = { readonly groupId: Uuid; readonly slot: number; readon
  */
 export class Cut {
   readonly #ports: CutPorts;
-  readonly #remainder = new Remainder();
+  readonly #remainder: Remainder;
 
   constructor(ports: CutPorts) {
     this.#ports = ports;
+    this.#remainder = new Remainder(ports.remainderRuns);
   }
 
   async make(
@@ -86,12 +90,22 @@ export class Cut {
   ): Promise<CutOutcome> {
     const deadlineMs = this.#ports.clock.monotonicMs() + ROUNDS_MS_MAX;
     const attempt: Attempt = { disks, names, signal, deadlineMs, rounds: 0 };
+    try {
+      return await this.#attempt(attempt);
+    } finally {
+      // What was read and not sent is dirty again.
+      for (const disk of disks) disk.returnRuns(this.#remainder.unsent);
+      this.#remainder.clear();
+    }
+  }
+
+  async #attempt(attempt: Attempt): Promise<CutOutcome> {
     for (;;) {
       this.#remainder.clear();
       const instant = await this.#instant(attempt);
       if (instant.kind === "proven") return await this.#tag(attempt, instant);
       // What was read is true of its blocks, if not of one instant: it goes on like any other data.
-      await this.#sendRemainder(disks);
+      await this.#sendRemainder(attempt.disks);
       if (instant.kind !== "noRoom") return missed(instant);
     }
   }
@@ -211,6 +225,7 @@ export class Cut {
 
   async #sendRemainder(disks: readonly DiskReplication[]): Promise<void> {
     await allDone(disks.map((disk, index) => disk.sendRemainder(this.#remainder, index)));
+    this.#remainder.unsent.clear();
   }
 }
 

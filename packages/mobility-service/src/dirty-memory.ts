@@ -24,18 +24,31 @@ export interface Coarsenable {
 /** After coarsening this much is free, so that not every new page starts another sweep. */
 const SLACK_BYTES = 512 * KIB;
 
-/** The one budget of all dirty sets. Exact pages are kept for reuse, so that it also bounds what the process holds. */
+/** Where the bitmaps of pages are. */
+export interface BitmapSource {
+  /** A bitmap with whatever its last user left in it. */
+  take(level: GranuleLevel): PlacedBitmap;
+  give(bitmap: PlacedBitmap, level: GranuleLevel): void;
+  /** A bitmap that an earlier process left there; undefined where there is none. */
+  adopt(place: number, level: GranuleLevel): PlacedBitmap | undefined;
+}
+
+/** A bitmap and its place in kept memory; -1 where it is not in it. */
+export type PlacedBitmap = { readonly bits: Uint32Array; readonly place: number };
+
+/** The one budget of all dirty sets. */
 export class DirtyMemory {
   readonly #bytesMax: number;
+  readonly #source: BitmapSource;
   readonly #sets = new Set<Coarsenable>();
-  readonly #spare: Uint32Array[] = [];
   #usedBytes = 0;
 
-  constructor(bytesMax: number) {
+  constructor(bytesMax: number, source: BitmapSource = new HeapBitmaps(bytesMax)) {
     this.#bytesMax = bytesMax;
+    this.#source = source;
   }
 
-  /** Bytes of pages in use; spare ones come on top, up to the limit. */
+  /** Bytes of pages in use. */
   get usedBytes(): number {
     return this.#usedBytes;
   }
@@ -61,17 +74,24 @@ export class DirtyMemory {
   }
 
   /** A page of zeros. */
-  take(level: GranuleLevel): Uint32Array {
+  take(level: GranuleLevel): PlacedBitmap {
     this.#usedBytes += pageBytes(level);
-    const spare = level === 0 ? this.#spare.pop() : undefined;
-    return spare === undefined ? new Uint32Array(pageBytes(level) / 4) : spare.fill(0);
+    const bitmap = this.#source.take(level);
+    bitmap.bits.fill(0);
+    return bitmap;
   }
 
-  give(page: Uint32Array): void {
-    this.#usedBytes -= page.byteLength;
+  /** A page that an earlier process left; undefined where there is none at that place. */
+  adopt(place: number, level: GranuleLevel): PlacedBitmap | undefined {
+    const bitmap = this.#source.adopt(place, level);
+    if (bitmap !== undefined) this.#usedBytes += pageBytes(level);
+    return bitmap;
+  }
+
+  give(bitmap: PlacedBitmap, level: GranuleLevel): void {
+    this.#usedBytes -= pageBytes(level);
     assert(this.#usedBytes >= 0, "a page was given back twice");
-    const heldBytes = this.#usedBytes + (this.#spare.length + 1) * pageBytes(0);
-    if (page.byteLength === pageBytes(0) && heldBytes <= this.#bytesMax) this.#spare.push(page);
+    this.#source.give(bitmap, level);
   }
 
   #fits(bytes: number): boolean {
@@ -85,5 +105,28 @@ export class DirtyMemory {
       for (const level of [1, 2] as const)
         for (const set of this.#sets)
           if (set.isLive === isLive && !enough()) set.coarsen(level, enough);
+  }
+}
+
+/** Bitmaps of this process alone. Exact ones are used again, at most as many as the budget has room for. */
+class HeapBitmaps implements BitmapSource {
+  readonly #spareMax: number;
+  readonly #spare: PlacedBitmap[] = [];
+
+  constructor(bytesMax: number) {
+    this.#spareMax = bytesMax / pageBytes(0);
+  }
+
+  take(level: GranuleLevel): PlacedBitmap {
+    const spare = level === 0 ? this.#spare.pop() : undefined;
+    return spare ?? { bits: new Uint32Array(pageBytes(level) / 4), place: -1 };
+  }
+
+  give(bitmap: PlacedBitmap, level: GranuleLevel): void {
+    if (level === 0 && this.#spare.length < this.#spareMax) this.#spare.push(bitmap);
+  }
+
+  adopt(): undefined {
+    return undefined;
   }
 }

@@ -5,6 +5,7 @@ import {
   type DirtyMemory,
   GRANULES,
   type GranuleLevel,
+  type PlacedBitmap,
   PAGE_BLOCKS,
 } from "./dirty-memory.ts";
 import { bitAt, bitCount, clearBits, nextBit, setBits } from "./bitmap.ts";
@@ -12,15 +13,33 @@ import { bitAt, bitCount, clearBits, nextBit, setBits } from "./bitmap.ts";
 type Page = {
   level: GranuleLevel;
   bits: Uint32Array;
+  bitmap: PlacedBitmap;
   /** Bits that are set. */
   granules: number;
   /** Blocks that they stand for, on the disk. */
   blocks: number;
 };
 
+/** Words of a table. Those of pages with a bitmap: its place and level. */
+const NONE_WORD = 0;
+const ALL_WORD = 0xffffffff;
+const LEVELS = 4;
+
+/** Pages of the set of a disk. */
+export function pagesOf(blockCount: number): number {
+  return Math.ceil(blockCount / PAGE_BLOCKS);
+}
+
+function wordOf({ place }: PlacedBitmap, level: GranuleLevel): number {
+  return (place + 1) * LEVELS + level;
+}
+
 /**
  * Which blocks of 4 KiB of a disk are dirty. A bitmap in pages of 1 GiB: a page without dirty blocks, and one that is all
  * dirty, hold no memory. Where `DirtyMemory` runs out, pages coarsen: then the set says more than was added, never less.
+ *
+ * Where the set is kept, a table says where each page is. A page enters it when its bits are there, and its memory is given
+ * back after it has left it, so that whoever reads the table after a kill finds all that was dirty before or after the call.
  *
  * Block numbers reach 2^32, so they are only divided; bit operations are for places within a page.
  */
@@ -31,14 +50,33 @@ export class DirtySet implements Coarsenable {
   runStart = 0;
   readonly #memory: DirtyMemory;
   readonly #pages: (Page | "all" | undefined)[];
+  readonly #table: Uint32Array;
   #blocks = 0;
 
-  constructor(blockCount: number, memory: DirtyMemory, options: { readonly isLive: boolean }) {
+  /** `table`: a word for each page; what it holds is overwritten, see `adopt`. */
+  constructor(
+    blockCount: number,
+    memory: DirtyMemory,
+    options: { readonly isLive: boolean; readonly table?: Uint32Array | undefined },
+  ) {
     this.blockCount = blockCount;
     this.isLive = options.isLive;
     this.#memory = memory;
-    this.#pages = Array.from({ length: Math.ceil(blockCount / PAGE_BLOCKS) });
+    this.#pages = Array.from({ length: pagesOf(blockCount) });
+    this.#table = options.table ?? new Uint32Array(this.#pages.length);
     memory.add(this);
+  }
+
+  /** The set that an earlier process left in `table`. Undefined where it makes no sense. */
+  static adopt(
+    blockCount: number,
+    memory: DirtyMemory,
+    options: { readonly isLive: boolean; readonly table: Uint32Array },
+  ): DirtySet | undefined {
+    const set = new DirtySet(blockCount, memory, options);
+    for (const [index, word] of options.table.entries())
+      if (!set.#adopt(index, word)) return undefined;
+    return set;
   }
 
   /** Dirty blocks. Where the end of the disk cuts a coarse granule, it counts what is on the disk. */
@@ -150,6 +188,7 @@ export class DirtySet implements Coarsenable {
     const bitmap = page ?? this.#newPage(index);
     const granule = GRANULES[bitmap.level];
     const added = setBits(bitmap.bits, Math.floor(from / granule), Math.ceil(to / granule));
+    if (page === undefined) this.#publish(index);
     if (added > 0) this.#recount(index, bitmap, bitmap.granules + added);
   }
 
@@ -169,6 +208,7 @@ export class DirtySet implements Coarsenable {
     const page = this.#pages[index];
     if (page === "all") return;
     const mine = page ?? this.#newPage(index);
+    if (page === undefined) this.#publish(index);
     if (mine.level === other.level) {
       let granules = 0;
       for (let word = 0; word < mine.bits.length; word++) {
@@ -191,7 +231,8 @@ export class DirtySet implements Coarsenable {
   /** An empty bitmap for a page that has none, as fine as memory allows. */
   #newPage(index: number): Page {
     const level = this.#memory.levelFor(this);
-    const page: Page = { level, bits: this.#memory.take(level), granules: 0, blocks: 0 };
+    const bitmap = this.#memory.take(level);
+    const page: Page = { level, bits: bitmap.bits, bitmap, granules: 0, blocks: 0 };
     this.#pages[index] = page;
     return page;
   }
@@ -202,22 +243,25 @@ export class DirtySet implements Coarsenable {
     const page = this.#newPage(index);
     page.granules = setBits(page.bits, 0, Math.ceil(blocks / GRANULES[page.level]));
     page.blocks = blocks;
+    this.#publish(index);
     return page;
   }
 
   #coarsenPage(index: number, page: Page, level: GranuleLevel): void {
     const factor = GRANULES[level] / GRANULES[page.level];
-    const fine = page.bits;
+    const { bits: fine, bitmap: fineBitmap, level: fineLevel } = page;
     const coarse = this.#memory.take(level);
     let granules = 0;
     for (let bit = nextBit(fine, 0, 1); bit < fine.length * 32;) {
       const granule = Math.floor(bit / factor);
-      granules += setBits(coarse, granule, granule + 1);
+      granules += setBits(coarse.bits, granule, granule + 1);
       bit = nextBit(fine, (granule + 1) * factor, 1);
     }
-    this.#memory.give(fine);
-    page.bits = coarse;
+    page.bits = coarse.bits;
+    page.bitmap = coarse;
     page.level = level;
+    this.#publish(index);
+    this.#memory.give(fineBitmap, fineLevel);
     this.#recount(index, page, granules);
   }
 
@@ -237,12 +281,37 @@ export class DirtySet implements Coarsenable {
   #replace(index: number, next: "all" | undefined): void {
     const page = this.#pages[index];
     const pageBlocks = this.#pageBlocks(index);
+    this.#pages[index] = next;
+    this.#publish(index);
     if (page === "all") this.#blocks -= pageBlocks;
     else if (page !== undefined) {
       this.#blocks -= page.blocks;
-      this.#memory.give(page.bits);
+      this.#memory.give(page.bitmap, page.level);
     }
-    this.#pages[index] = next;
     if (next === "all") this.#blocks += pageBlocks;
+  }
+
+  #publish(index: number): void {
+    const page = this.#pages[index];
+    this.#table[index] =
+      page === undefined ? NONE_WORD : page === "all" ? ALL_WORD : wordOf(page.bitmap, page.level);
+  }
+
+  #adopt(index: number, word: number): boolean {
+    if (word === NONE_WORD) return true;
+    if (word === ALL_WORD) {
+      this.#replace(index, "all");
+      return true;
+    }
+    const level = (word % LEVELS) as GranuleLevel;
+    const place = Math.floor(word / LEVELS) - 1;
+    const bitmap = level in GRANULES ? this.#memory.adopt(place, level) : undefined;
+    if (bitmap === undefined) return false;
+    const page: Page = { level, bits: bitmap.bits, bitmap, granules: 0, blocks: 0 };
+    this.#pages[index] = page;
+    let granules = 0;
+    for (const bits of page.bits) granules += bitCount(bits);
+    this.#recount(index, page, granules);
+    return true;
   }
 }

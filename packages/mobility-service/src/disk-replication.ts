@@ -10,6 +10,7 @@ import type {
   BatchReply,
   DiskHistory,
   GrantedDisk,
+  RecordName,
 } from "@osr/contracts/agent-protocol";
 import type { Tag } from "@osr/contracts/tag";
 
@@ -19,6 +20,8 @@ import { BatchWriter, type StreamPosition, type WrittenBatch } from "./batch-wri
 import type { DirtyMemory } from "./dirty-memory.ts";
 import { type ComparisonSession, DiskComparison } from "./disk-comparison.ts";
 import { DiskDirtyState } from "./disk-dirty-state.ts";
+import type { KeptDisk } from "./kept-disk.ts";
+import type { KeptRuns } from "./kept-runs.ts";
 import { MOBILITY_ERRORS } from "./mobility-errors.ts";
 import type { Pace } from "./pace.ts";
 import type { Remainder } from "./remainder.ts";
@@ -42,7 +45,12 @@ export interface BatchSender {
    */
   send(diskId: Uuid, batch: WrittenBatch): Promise<SentBatch>;
 }
-export type SentBatch = { readonly reply: BatchReply; readonly attempts: number };
+export type SentBatch = {
+  readonly reply: BatchReply;
+  readonly attempts: number;
+  /** Times that it went out, in whole or in part: an attempt that found nobody does not count. */
+  readonly sends: number;
+};
 
 export type DiskReplicationOptions = {
   readonly disk: ProtectableDisk;
@@ -55,6 +63,10 @@ export type DiskReplicationOptions = {
   readonly pace: Pace;
   /** Why this agent knows nothing of a disk whose log holds content. */
   readonly startReason: ResyncReason;
+  /** What outlives this process. */
+  readonly kept: KeptDisk;
+  /** True where `kept` is what an earlier process knew, and nothing was missed since. */
+  readonly isResumed: boolean;
 };
 
 type Stream = {
@@ -88,14 +100,11 @@ export class DiskReplication {
   /** 1 where a run could not be read. */
   readonly #runFailed = new Uint8Array(READ_BLOCKS);
   #cursor = 0;
-  /** Newest interval of this session whose END is spooled: none above it can be vaulted. */
-  #endedInterval = 0;
   #stream: Stream | undefined;
   #stage: "initial" | "delta" = "initial";
-  /** Highest interval that was acknowledged as vaulted, in whatever session. */
-  #vaultedInterval = 0;
   /** False until the first session says whether the log holds content. */
-  #isKnown = false;
+  #isKnown: boolean;
+  readonly #kept: KeptDisk;
   readonly #comparison: DiskComparison;
   /** Present while the disk is compared; what was compared before `isVoid` does not count. */
   #resync: { readonly reason: ResyncReason; isVoid: boolean } | undefined;
@@ -104,12 +113,23 @@ export class DiskReplication {
   #fenced: OsrError | undefined;
   #readBytes = 0;
   #sentBytes = 0;
+  #repeatedBytes = 0;
 
   constructor(options: DiskReplicationOptions) {
+    const { disk, dirtyMemory, kept, isResumed } = options;
     this.#options = options;
-    this.disk = options.disk;
-    this.state = new DiskDirtyState(blocksOf(options.disk.sizeBytes), options.dirtyMemory);
-    this.state.live.addAll();
+    this.disk = disk;
+    this.#kept = kept;
+    const blockCount = blocksOf(disk.sizeBytes);
+    const { stage } = kept;
+    const adopted =
+      isResumed && stage !== undefined
+        ? DiskDirtyState.adopt(blockCount, dirtyMemory, kept)
+        : undefined;
+    this.state = adopted ?? DiskDirtyState.begin(blockCount, dirtyMemory, kept);
+    this.#isKnown = adopted !== undefined;
+    if (adopted !== undefined && stage?.kind === "resync") this.distrust(stage.reason);
+    if (adopted !== undefined && stage?.kind === "delta") this.#stage = "delta";
     this.#comparison = new DiskComparison({ ...options, live: this.state.live });
   }
 
@@ -146,6 +166,11 @@ export class DiskReplication {
     return this.#sentBytes;
   }
 
+  /** Bytes that may have been sent more than once although they had not changed. */
+  get sentAgainBytes(): number {
+    return this.#repeatedBytes + this.state.returnedBlocks * BLOCK_BYTES;
+  }
+
   get dirtyBytes(): number {
     return this.state.live.blocks * BLOCK_BYTES;
   }
@@ -166,6 +191,7 @@ export class DiskReplication {
    * copies meanwhile finishes its round, and no tag is put.
    */
   distrust(reason: ResyncReason): void {
+    this.#kept.setStage({ kind: "resync", reason });
     this.#resync = { reason, isVoid: true };
   }
 
@@ -200,9 +226,14 @@ export class DiskReplication {
   #endResync(how: "through" | "failed"): void {
     const { reason } = must(this.#resync, "resync");
     if (how === "failed") this.state.live.addAll();
-    this.#stage = how === "failed" ? "initial" : "delta";
+    this.#setStage(how === "failed" ? "initial" : "delta");
     this.#lastResync = this.#progressOf(reason);
     this.#resync = undefined;
+  }
+
+  #setStage(stage: "initial" | "delta"): void {
+    this.#stage = stage;
+    this.#kept.setStage({ kind: stage });
   }
 
   #progressOf(reason: ResyncReason): ResyncProgress {
@@ -217,23 +248,32 @@ export class DiskReplication {
   }
 
   /**
-   * Continues in a new session: all that is not vaulted is sent again. Interval numbers of the last session say nothing
-   * beyond this moment, since another process server may not know of them.
+   * Continues in a new session. Where the process server still has all that it acknowledged, what is spooled is not sent
+   * again. Else all that is not vaulted is: interval numbers of the last session say nothing beyond this moment then, since
+   * another process server may not know of them.
    */
   attach(sender: BatchSender & ComparisonSession, granted: GrantedDisk): void {
-    if (!this.#isKnown) this.#begin(granted.history);
+    const kept = this.#kept;
+    // Another log, as after enrolling anew.
+    const isOther = kept.diskId !== undefined && kept.diskId !== granted.diskId;
+    if (!this.#isKnown || isOther || granted.history === undefined) this.#begin(granted.history);
     // What was forgotten then would be missing now.
-    else if (granted.vaultedInterval < this.#vaultedInterval) this.distrust("LOG_REWOUND");
-    this.#vaultedInterval = granted.vaultedInterval;
-    this.state.vaulted(Math.min(granted.vaultedInterval, this.#endedInterval));
-    this.state.returnAll();
-    this.#endedInterval = 0;
+    else if (granted.vaultedInterval < kept.vaultedInterval) this.distrust("LOG_REWOUND");
+    kept.diskId = granted.diskId;
+    kept.vaultedInterval = granted.vaultedInterval;
+    this.state.vaulted(Math.min(granted.vaultedInterval, kept.endedInterval));
+    if (!isCovered(kept.acked, granted.last)) {
+      this.state.returnAll();
+      kept.endedInterval = 0;
+      kept.acked = { session: sender.epoch, interval: 0, recordNo: 0 };
+    }
     this.#stream = {
       sender,
       diskId: granted.diskId,
       window: new SendWindow(),
       position: { session: sender.epoch, interval: 0, recordNo: 0 },
-      nextInterval: granted.nextInterval,
+      // Of an interval that was begun, the process server may have nothing.
+      nextInterval: Math.max(granted.nextInterval, this.state.newestInterval + 1),
     };
   }
 
@@ -245,8 +285,17 @@ export class DiskReplication {
 
   /** What the process server says of the disk in this session. */
   acked(ack: AckedDisk): void {
-    this.#vaultedInterval = Math.max(this.#vaultedInterval, ack.vaultedInterval);
-    this.state.vaulted(Math.min(ack.vaultedInterval, this.#endedInterval));
+    const kept = this.#kept;
+    // Before anything is forgotten for it.
+    kept.vaultedInterval = Math.max(kept.vaultedInterval, ack.vaultedInterval);
+    this.state.vaulted(Math.min(ack.vaultedInterval, kept.endedInterval));
+  }
+
+  /** Makes those of the runs that are of this disk dirty again: they were taken, and nobody has acknowledged them. */
+  returnRuns(runs: KeptRuns): void {
+    runs.forEach((slot, start, count) => {
+      if (slot === this.#kept.slot) this.state.returnRun(start, count);
+    });
   }
 
   /**
@@ -267,14 +316,15 @@ export class DiskReplication {
         batch = await this.#fill(stream, buffers);
         unreadable ??= this.#unreadable;
       } finally {
-        if (batch === undefined) this.#options.batchMemory.give(buffers);
+        // What was taken and could not be written is dirty.
+        if (batch === undefined) this.#giveUp(buffers);
       }
       if (batch === undefined) break;
       this.#start(stream, batch, buffers);
     }
     await stream.window.settled();
     this.#unreadable = unreadable;
-    if (unreadable === undefined) this.#stage = "delta";
+    if (unreadable === undefined && this.#stage !== "delta") this.#setStage("delta");
   }
 
   /** Opens the next interval unless one is open. */
@@ -299,7 +349,7 @@ export class DiskReplication {
     this.#start(stream, writer.finish(), buffers);
     await stream.window.settled();
     delete stream.open;
-    this.#endedInterval = stream.position.interval;
+    this.#kept.endedInterval = stream.position.interval;
   }
 
   /** Ends an interval that has been open for long. */
@@ -313,7 +363,8 @@ export class DiskReplication {
    */
   readRemainder(remainder: Remainder, diskIndex: number): boolean {
     for (let at = 0; this.state.live.blocks > 0;) {
-      const count = this.state.take(at, Math.min(READ_BLOCKS, remainder.roomBlocks));
+      const countMax = Math.min(READ_BLOCKS, remainder.roomBlocks);
+      const count = this.state.take(at, countMax, remainder.unsent);
       if (count === 0) return false;
       const start = this.state.runStart;
       const from = remainder.blocks * BLOCK_BYTES;
@@ -343,6 +394,7 @@ export class DiskReplication {
         if (remainder.disks[run] === diskIndex) {
           const piece = Math.min(count - sent, writer.roomBlocks);
           const start = must(remainder.starts[run], "start") + sent;
+          buffers.runs.add(this.#kept.slot, start, piece);
           writer.blocks(start, piece, remainder.memory, at + sent);
           this.#readBytes += piece * BLOCK_BYTES;
           sent += piece;
@@ -352,7 +404,7 @@ export class DiskReplication {
         sent = 0;
         at += count;
       }
-      if (writer.isEmpty) this.#options.batchMemory.give(buffers);
+      if (writer.isEmpty) this.#giveUp(buffers);
       else this.#start(stream, writer.finish(), buffers);
     }
     await stream.window.settled();
@@ -361,6 +413,9 @@ export class DiskReplication {
   #begin(history: DiskHistory | undefined): void {
     this.#isKnown = true;
     this.#resync = undefined;
+    this.state.returnAll();
+    this.state.live.addAll();
+    this.#setStage("initial");
     if (history === undefined) return;
     const isResized = history.sizeBytes !== this.disk.sizeBytes;
     this.distrust(isResized ? "DISK_RESIZED" : this.#options.startReason);
@@ -371,7 +426,7 @@ export class DiskReplication {
     this.openInterval();
     const writer = new BatchWriter(buffers.body, stream.position);
     for (let scanned = 0; scanned < BATCH_SCAN_BLOCKS_MAX;) {
-      const runs = this.#takeRuns(Math.min(READ_BLOCKS, writer.roomBlocks));
+      const runs = this.#takeRuns(Math.min(READ_BLOCKS, writer.roomBlocks), buffers.runs);
       if (runs === 0) break;
       await this.#readRuns(runs, buffers.read);
       scanned += this.#writeRuns(runs, writer, buffers);
@@ -380,10 +435,10 @@ export class DiskReplication {
   }
 
   /** Moves runs of at most `blocksMax` blocks in all into the interval; returns how many runs. */
-  #takeRuns(blocksMax: number): number {
+  #takeRuns(blocksMax: number, taken: KeptRuns): number {
     let runs = 0;
     for (let blocks = 0; blocks < blocksMax; runs++) {
-      const count = this.state.take(this.#cursor, blocksMax - blocks);
+      const count = this.state.take(this.#cursor, blocksMax - blocks, taken);
       if (count === 0) break;
       this.#runStarts[runs] = this.state.runStart;
       this.#runCounts[runs] = count;
@@ -442,16 +497,33 @@ export class DiskReplication {
     buffers: BatchBuffers,
   ): Promise<{ delayMs: number; attempts: number }> {
     try {
-      const { reply, attempts } = await stream.sender.send(stream.diskId, batch);
+      const { reply, attempts, sends } = await stream.sender.send(stream.diskId, batch);
       this.#sentBytes += batch.body.length;
+      this.#repeatedBytes += (sends - 1) * batch.body.length;
+      // First where the stream is, then that nothing of the batch needs to be sent again.
+      this.#noteAcked(stream, batch);
+      buffers.runs.clear();
       this.acked(reply);
       return { delayMs: reply.delayMs, attempts };
     } catch (error) {
       if (hasCode(error, MOBILITY_ERRORS.LOG_FENCED)) this.#fenced = error;
       throw error;
     } finally {
-      this.#options.batchMemory.give(buffers);
+      this.#giveUp(buffers);
     }
+  }
+
+  /** Batches are answered in any order, but one is only after all those before it were spooled. */
+  #noteAcked({ position }: Stream, { interval, lastRecordNo: recordNo }: WrittenBatch): void {
+    const record = { session: position.session, interval, recordNo };
+    if (!isCovered(record, this.#kept.acked)) this.#kept.acked = record;
+  }
+
+  /** Gives the memory of a batch back; what of it was not acknowledged is dirty again. */
+  #giveUp(buffers: BatchBuffers): void {
+    this.returnRuns(buffers.runs);
+    buffers.runs.clear();
+    this.#options.batchMemory.give(buffers);
   }
 
   #isIntervalFull(stream: Stream): boolean {
@@ -464,4 +536,15 @@ export class DiskReplication {
     assert(this.#stream !== undefined, "the disk is attached to a session");
     return this.#stream;
   }
+}
+
+/**
+ * True where `last` is `record` or a later one. A later session counts, since one whose process server had not all that was
+ * acknowledged before it begins with an acknowledged record of its own.
+ */
+function isCovered(record: RecordName, last: RecordName | undefined): boolean {
+  if (last === undefined) return false;
+  if (last.session !== record.session) return last.session > record.session;
+  if (last.interval !== record.interval) return last.interval > record.interval;
+  return last.recordNo >= record.recordNo;
 }

@@ -49,7 +49,7 @@ export function isStopped(disk: MachineDisk): boolean {
 export function statusOf(disk: MachineDisk, nowMs: number): DiskStatus {
   const { replication } = disk;
   const { identity, name, sizeBytes } = replication.disk;
-  const { stage, readBytes, sentBytes, resync, lastResync } = replication;
+  const { stage, readBytes, sentBytes, sentAgainBytes, resync, lastResync } = replication;
   const dirtyBytes = Math.min(replication.dirtyBytes, sizeBytes);
   const rateBytesPerSecond = Math.round(disk.rate.bytesPerSecond(readBytes, nowMs));
   const isMoving = stage === "initial" && rateBytesPerSecond > 0;
@@ -61,6 +61,7 @@ export function statusOf(disk: MachineDisk, nowMs: number): DiskStatus {
     dirtyBytes,
     openIntervals: replication.state.openIntervals,
     sentBytes,
+    sentAgainBytes,
     readBytes,
     progress: progressOf(replication, dirtyBytes),
     rateBytesPerSecond,

@@ -1,3 +1,4 @@
+import { must } from "@osr/base/assert";
 import type { Clock } from "@osr/base/clock";
 import { type ErrorInfo, OsrError, hasCode, isRetryable, messageOf } from "@osr/base/errors";
 import type { Log } from "@osr/base/log";
@@ -32,6 +33,12 @@ import {
   statusOf,
   troubleOf,
 } from "./machine-disk.ts";
+import {
+  type KeptOptions,
+  type OpenedKeptState,
+  openKeptState,
+  returnUnanswered,
+} from "./kept-start.ts";
 import { MOBILITY_ERRORS } from "./mobility-errors.ts";
 import type { MobilityStatus } from "./mobility-status.ts";
 import { Pace } from "./pace.ts";
@@ -75,6 +82,8 @@ export type MobilityServiceOptions = {
     readonly untrusted?: string | undefined;
   }[];
   readonly tracker: ChangeTracker;
+  /** Where a successor of this process finds what it knew; without it, each start compares the disks. */
+  readonly kept?: KeptOptions | undefined;
   /** By which the tracker is checked. */
   readonly counters: KernelCounters;
   /** Why this run does not know what changed before it. */
@@ -111,6 +120,7 @@ export function createMobilityService(options: MobilityServiceOptions): Mobility
 class MachineReplication implements MobilityService {
   readonly #options: MobilityServiceOptions;
   readonly #disks: readonly MachineDisk[];
+  readonly #kept: OpenedKeptState;
   readonly #changes: ChangeIntake;
   readonly #points: PointScheduler;
   readonly #opener: SessionOpener;
@@ -133,9 +143,12 @@ class MachineReplication implements MobilityService {
     const { intervalBytesMax } = limits;
     const { startReason } = options;
     const pace = new Pace(COMPARED_BYTES_PER_SECOND_MAX, options);
-    const dirtyMemory = new DirtyMemory(limits.dirtyMemoryBytesMax);
-    const batchMemory = new BatchMemory(limits);
-    this.#disks = options.disks.map(({ disk, reader, untrusted }) => ({
+    const kept = openKeptState(options);
+    const { state } = kept;
+    this.#kept = kept;
+    const batchMemory = new BatchMemory(limits, state);
+    const dirtyMemory = new DirtyMemory(limits.dirtyMemoryBytesMax, state.bitmaps);
+    this.#disks = options.disks.map(({ disk, reader, untrusted }, index) => ({
       replication: new DiskReplication({
         disk,
         reader,
@@ -145,13 +158,19 @@ class MachineReplication implements MobilityService {
         clock,
         pace,
         startReason,
+        ...must(kept.disks[index], "kept"),
       }),
       turn: new Turn(),
       rate: new CopyRate(clock.monotonicMs()),
       untrusted,
     }));
-    const trust = new TrackingTrust(options, this.#disks.length);
-    this.#changes = new ChangeIntake(options.tracker, this.#replications(), trust);
+    returnUnanswered(state, this.#replications());
+    const keptDisks = kept.disks.map((disk) => disk.kept);
+    const trust = new TrackingTrust({ ...options, disks: keptDisks });
+    this.#changes = new ChangeIntake(options.tracker, this.#replications(), {
+      trust,
+      onDrained: () => state.drained(options.tracker, keptDisks),
+    });
     this.#points = new PointScheduler({ intervalSeconds: pointIntervalSeconds });
     const disks = options.disks.map(({ disk: { identity, name, sizeBytes, isBoot } }) => ({
       identity,
@@ -163,6 +182,7 @@ class MachineReplication implements MobilityService {
     this.#cut = new Cut({
       ...options,
       changes: this.#changes,
+      remainderRuns: state.remainderRuns,
       holdWrites: () => this.#fileWrites.take(this.#stopping.signal),
     });
   }
@@ -179,7 +199,8 @@ class MachineReplication implements MobilityService {
 
   async #run(): Promise<void> {
     // Before anything is read: what changes from here on is known.
-    this.#options.tracker.start();
+    if (!this.#kept.isResumed) this.#options.tracker.start();
+    this.#options.log.info("the state of the agent before", { isResumed: this.#kept.isResumed });
     const signal = this.#stopping.signal;
     const tasks = [this.#drainLoop(), this.#statusLoop(), this.#sessionLoop()];
     try {
@@ -189,6 +210,8 @@ class MachineReplication implements MobilityService {
     } finally {
       this.#stopping.abort();
       await Promise.allSettled(tasks);
+      // Nobody tracks any more.
+      this.#kept.state.forget();
       this.#isStopped = true;
       await this.#writeStatus();
     }

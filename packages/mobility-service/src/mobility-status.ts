@@ -54,6 +54,12 @@ export type DiskStatus = {
   /** Intervals that are sent but not yet vaulted. */
   readonly openIntervals: number;
   readonly sentBytes: number;
+  /**
+   * Part of `sentBytes` that may have been sent before, in this run or the one before it, although it had not changed since:
+   * batches that were sent more than once, and blocks that were taken and became dirty again because their acknowledgement
+   * never came or does not hold any more. An upper bound.
+   */
+  readonly sentAgainBytes: number;
   readonly readBytes: number;
   /** Of initial replication or of the comparison, from 0 to 1. */
   readonly progress: number;

@@ -5,6 +5,7 @@ import { BLOCK_BYTES } from "@osr/base/block-range";
 import type { PreparedFreeze } from "@osr/block-device/freezer";
 
 import { ChangeIntake } from "./change-intake.ts";
+import { KeptRuns } from "./kept-runs.ts";
 import { FREEZE_MS_MAX, type QuietInstantPorts, readQuietInstant } from "./quiet-instant.ts";
 import { Remainder } from "./remainder.ts";
 
@@ -17,7 +18,7 @@ class Bench {
   changes: (number | "lost" | Error)[] = [];
   fail: Partial<Record<"freeze" | "read" | "thaw" | "hook" | "pause", Error>> = {};
   room = true;
-  readonly remainder = new Remainder();
+  readonly remainder = new Remainder(new KeptRuns(new Uint32Array(1)));
 
   run(more: Partial<QuietInstantPorts> = {}): ReturnType<typeof readQuietInstant> {
     const prepared: PreparedFreeze = {
@@ -38,15 +39,12 @@ class Bench {
       [Symbol.asyncDispose]: () => Promise.reject(new Error("not now")),
     };
     const tracker = {
-      start: () => undefined,
       drain: () => {
         this.#step("drain", true);
         const changes = this.changes.shift() ?? 0;
         if (changes instanceof Error) throw changes;
         return changes === "lost" ? { changes: 0, lost: true } : { changes, lost: false };
       },
-      tracedSectors: () => ({ written: 0, discarded: 0 }),
-      [Symbol.dispose]: () => undefined,
     };
     const disk = {
       readRemainder: () => {
@@ -152,10 +150,7 @@ test("lost events make all disks distrusted, before whoever drains goes on", () 
   const disk = { changed: () => undefined, distrust: (reason: string) => reasons.push(reason) };
   const intake = new ChangeIntake(
     {
-      start: () => undefined,
       drain: () => drains.shift() ?? { changes: 0, lost: false },
-      tracedSectors: () => ({ written: 0, discarded: 0 }),
-      [Symbol.dispose]: () => undefined,
     },
     [disk, disk],
   );
@@ -165,7 +160,7 @@ test("lost events make all disks distrusted, before whoever drains goes on", () 
 });
 
 test("the remainder takes runs of several disks until it is full", () => {
-  const remainder = new Remainder();
+  const remainder = new Remainder(new KeptRuns(new Uint32Array(1)));
   const room = remainder.memory.length / BLOCK_BYTES;
   remainder.push(0, 7, 256);
   remainder.push(1, 2 ** 32 - 1, 1);

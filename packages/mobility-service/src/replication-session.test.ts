@@ -115,7 +115,7 @@ test("a batch is sent again, the same bytes, until the process server is back", 
   const { client, calls } = scripted(unavailable(), unavailable(), unavailable(), REPLY);
   const { session } = sessionOf(t, client);
   const batch = batchOf(0);
-  assert.deepEqual(await session.send(DISK, batch), { reply: REPLY, attempts: 4 });
+  assert.deepEqual(await session.send(DISK, batch), { reply: REPLY, attempts: 4, sends: 4 });
   assert.deepEqual(calls, [batch.body, batch.body, batch.body, batch.body]);
   assert.equal(session.signal.aborted, false);
 });

@@ -1,6 +1,6 @@
 import { must } from "@osr/base/assert";
 import type { Clock } from "@osr/base/clock";
-import { OsrError, hasCode, isRetryable, messageOf } from "@osr/base/errors";
+import { OsrError, hasCode, isRetryable, messageOf, systemErrorCode } from "@osr/base/errors";
 import type { Log } from "@osr/base/log";
 import type { Randomness } from "@osr/base/randomness";
 import { type RetryPolicy, retryDelayMs } from "@osr/base/retry";
@@ -101,15 +101,16 @@ export class ReplicationSession implements BatchSender, ComparisonSession {
     if (underWay === undefined) this.#underWay.set(diskId, (underWay = new BatchesUnderWay()));
     underWay.add(batch);
     try {
-      for (let attempts = 1; ; attempts++) {
+      for (let attempts = 1, sends = 1; ; attempts++) {
         await this.#pause();
         try {
           const reply = await this.#client.sendBatch(diskId, batch.body, this.signal);
           this.signal.throwIfAborted();
           this.#delay(reply.delayMs);
           this.#unreachable = this.#busy = undefined;
-          return { reply, attempts };
+          return { reply, attempts, sends };
         } catch (error) {
+          if (!isUnsent(error)) sends += 1;
           await this.#failed(error, underWay, attempts);
         }
       }
@@ -239,4 +240,16 @@ function isFailover(error: unknown): boolean {
   if (!hasCode(error, MOBILITY_ERRORS.LOG_FENCED)) return false;
   const { kind }: { kind?: unknown } = error.details;
   return kind === "failover";
+}
+
+/** Nobody was there to send to. */
+const UNSENT_CODES: ReadonlySet<string | undefined> = new Set([
+  "ECONNREFUSED",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENOTFOUND",
+]);
+
+function isUnsent(error: unknown): boolean {
+  return error instanceof OsrError && UNSENT_CODES.has(systemErrorCode(error.cause));
 }

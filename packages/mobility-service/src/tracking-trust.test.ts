@@ -20,19 +20,22 @@ class Bench {
 
   constructor() {
     const tracker = {
-      start: () => undefined,
       drain: () => ({ changes: 0, lost: this.lost }),
       tracedSectors: () => this.traced,
-      [Symbol.dispose]: () => undefined,
     };
     const countedSectors = (): SectorCounts | undefined =>
       this.counted.length > 1 ? this.counted.shift() : this.counted[0];
-    this.trust = new TrackingTrust({ tracker, counters: { countedSectors }, clock: this.time }, 1);
+    this.trust = new TrackingTrust({
+      tracker,
+      counters: { countedSectors },
+      clock: this.time,
+      disks: [{ baseline: undefined }],
+    });
     const disk = {
       changed: () => undefined,
       distrust: (reason: string) => void this.reasons.push(reason),
     };
-    this.intake = new ChangeIntake(tracker, [disk], this.trust);
+    this.intake = new ChangeIntake(tracker, [disk], { trust: this.trust });
   }
 
   /** Checked drains for `ms`, one each 100 ms; what the last one said. */

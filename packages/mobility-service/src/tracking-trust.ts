@@ -11,15 +11,19 @@ const CHECK_MS = SECOND_MS;
 const MISMATCH_MS = SECOND_MS / 2;
 
 export type TrackingTrustPorts = {
-  readonly tracker: ChangeTracker;
+  readonly tracker: Pick<ChangeTracker, "tracedSectors">;
   readonly counters: KernelCounters;
   readonly clock: Clock;
+  /** In the order of the tracker's disk indexes. */
+  readonly disks: readonly Baseline[];
 };
+
+/** What the kernel counted above what was traced: of the time before the tracker, so it never changes. Outlives the agent. */
+export type Baseline = { baseline: SectorCounts | undefined };
 
 type DiskTrust = {
   before?: SectorCounts | undefined;
-  /** What the kernel counted above what was traced: of the time before the tracker, so it never changes. */
-  baseline?: SectorCounts | undefined;
+  readonly kept: Baseline;
   differsSinceMs?: number | undefined;
 };
 
@@ -33,9 +37,9 @@ export class TrackingTrust {
   readonly #disks: readonly DiskTrust[];
   #dueMs = 0;
 
-  constructor(ports: TrackingTrustPorts, diskCount: number) {
+  constructor(ports: TrackingTrustPorts) {
     this.#ports = ports;
-    this.#disks = Array.from({ length: diskCount }, () => ({}));
+    this.#disks = ports.disks.map((kept) => ({ kept }));
   }
 
   /** True where the next drain is to be checked. */
@@ -46,7 +50,7 @@ export class TrackingTrust {
   /** Events were lost: what was traced says nothing, the next look begins anew. */
   reset(): void {
     this.#dueMs = 0;
-    for (const disk of this.#disks) delete disk.baseline;
+    for (const { kept } of this.#disks) kept.baseline = undefined;
   }
 
   before(): void {
@@ -70,7 +74,7 @@ export class TrackingTrust {
       disk.differsSinceMs ??= nowMs;
       if (nowMs - disk.differsSinceMs < MISMATCH_MS) continue;
       delete disk.differsSinceMs;
-      delete disk.baseline;
+      disk.kept.baseline = undefined;
       onMismatch(index);
     }
     if (agrees && isWhole) this.#dueMs = nowMs + CHECK_MS;
@@ -89,8 +93,9 @@ export class TrackingTrust {
       written: after.written - traced.written,
       discarded: after.discarded - traced.discarded,
     };
-    disk.baseline ??= excess;
-    return isEqual(disk.baseline, excess) ? "agrees" : "differs";
+    const { baseline } = disk.kept;
+    if (baseline === undefined) disk.kept.baseline = excess;
+    return isEqual(baseline ?? excess, excess) ? "agrees" : "differs";
   }
 }
 

@@ -1,3 +1,4 @@
+import { mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 import { must } from "@osr/base/assert";
@@ -27,6 +28,8 @@ import {
   readNamedFile,
 } from "./configuration.ts";
 import { withoutFreezing } from "./freeze-fault.ts";
+import { openKeptStateFile } from "./kept-state-file.ts";
+import { becomeAgent } from "./living-agent.ts";
 import { bindMachine, machineIdOf } from "./machine-binding.ts";
 import { machineFacts } from "./machine-facts.ts";
 import { pointScripts } from "./point-script.ts";
@@ -53,6 +56,9 @@ export async function runMobilityService(configurationFile: string): Promise<voi
   const log = jsonLinesLog((line) => process.stderr.write(line), "info", {
     role: "mobility-service",
   });
+  const folder = dirname(configuration.statusFile);
+  mkdirSync(folder, { recursive: true });
+  becomeAgent(folder);
   const credentials = {
     authorityPem: readNamedFile("authority", configuration.authority),
     certificatePem: readNamedFile("certificate", configuration.certificate),
@@ -98,8 +104,9 @@ export async function runMobilityService(configurationFile: string): Promise<voi
     standing: refusedDisks(inventory),
     disks,
     tracker,
+    kept: open.use(openKeptStateFile(folder, log)).kept,
     counters: sysfsCounters(disks.map(({ disk }) => disk)),
-    startReason: startReasonOf(dirname(configuration.statusFile)),
+    startReason: startReasonOf(folder),
     freezer: freezerOf(configuration, disks, log),
     processServers,
     pointIntervalSeconds: configuration.pointIntervalSeconds,

@@ -68,6 +68,8 @@ export class SimulatedMachine implements ChangeTracker, KernelCounters, Freezer 
   #guardThawed = false;
   #stamp = 1;
   #events: Write[] = [];
+  /** Events that were read since tracking began. */
+  #readEvents = 0;
   readonly #traced: number[] = [];
   readonly #counted: number[] = [];
   #atLastDrain: readonly Buffer[] = [];
@@ -119,7 +121,24 @@ export class SimulatedMachine implements ChangeTracker, KernelCounters, Freezer 
   start(): void {
     this.#events = [];
     this.#traced.length = 0;
+    this.#readEvents = 0;
     this.#isTracking = true;
+  }
+
+  resume(position: Float64Array, traced: readonly SectorCounts[]): boolean {
+    if (!this.#isTracking || position[0] !== this.#readEvents) return false;
+    for (const [disk, { written }] of traced.entries()) this.#traced[disk] = written;
+    return true;
+  }
+
+  savePosition(target: Float64Array): void {
+    target[0] = this.#readEvents;
+  }
+
+  /** The agent is dead: its guard thaws, and the kernel goes on recording. */
+  agentDied(): void {
+    this.frozen = false;
+    this.#guardThawed = false;
   }
 
   drain(sink: ChangeSink): DrainResult {
@@ -127,6 +146,7 @@ export class SimulatedMachine implements ChangeTracker, KernelCounters, Freezer 
     this.#time.pass(0.05);
     const events = this.#events;
     this.#events = [];
+    this.#readEvents += events.length;
     if (this.frozen) this.#atLastDrain = this.#copies();
     if (this.loseEvents) {
       this.loseEvents = false;

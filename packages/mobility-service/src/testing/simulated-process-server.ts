@@ -13,6 +13,7 @@ import type {
   GranulesOfComparison,
   HeartbeatReply,
   HeartbeatRequest,
+  RecordName,
   SessionReply,
   SessionRequest,
 } from "@osr/contracts/agent-protocol";
@@ -59,6 +60,9 @@ type Disk = {
   tags: Tag[];
   vaultedTags: Tag[];
   newest: number;
+  /** Newest record, and the newest one that is in the storage account. */
+  last?: RecordName;
+  vaultedLast?: RecordName;
   /** Next record number of intervals of this session, and which of them have ended. */
   next: Map<number, number>;
   ended: Set<number>;
@@ -148,6 +152,8 @@ export class SimulatedProcessServer implements ProcessServerClient {
       disk.tags = [...disk.vaultedTags];
       disk.newest = disk.vaultedNewest;
       disk.ended.clear();
+      if (disk.vaultedLast === undefined) delete disk.last;
+      else disk.last = disk.vaultedLast;
     }
   }
 
@@ -213,6 +219,7 @@ export class SimulatedProcessServer implements ProcessServerClient {
     for (const { interval, record } of disk.spooled.splice(0, count)) {
       this.#apply(disk.vaultedContent, record);
       disk.vaultedRecords += 1;
+      disk.vaultedLast = nameOf(record);
       disk.vaultedNewest = Math.max(disk.vaultedNewest, interval);
       if (record.header.type === HRL_TYPES.MARK) disk.vaultedTags.push(decodeTag(record.payload));
       if (record.header.type === HRL_TYPES.END) disk.vaultedInterval = interval;
@@ -240,7 +247,8 @@ export class SimulatedProcessServer implements ProcessServerClient {
         const disk = this.#diskOf(identity, sizeBytes);
         disk.next.clear();
         const history = disk.newest > 0 ? { history: { sizeBytes: disk.sizeBytes } } : {};
-        return { ...ackOf(disk), identity, nextInterval: disk.newest + 1, ...history };
+        const last = disk.last === undefined ? {} : { last: disk.last };
+        return { ...ackOf(disk), identity, nextInterval: disk.newest + 1, ...history, ...last };
       });
       const slots = [...this.#disks.values()].flatMap(({ tags }) => tags.map(({ slot }) => slot));
       return { groupId: this.groupId, newestSlot: Math.max(-1, ...slots), disks };
@@ -402,6 +410,7 @@ export class SimulatedProcessServer implements ProcessServerClient {
     if (type === HRL_TYPES.END && count !== recordNo) this.violations.push("END counts wrongly");
     disk.next.set(interval, recordNo + 1);
     disk.newest = interval;
+    disk.last = nameOf(record);
     disk.spooled.push({ interval, record });
     this.#apply(disk.content, record);
     if (type === HRL_TYPES.END) disk.ended.add(interval);
@@ -450,6 +459,10 @@ export class SimulatedProcessServer implements ProcessServerClient {
     this.#disks.set(identity, disk);
     return disk;
   }
+}
+
+function nameOf({ header: { session, interval, recordNo } }: HrlRecord): RecordName {
+  return { session, interval, recordNo };
 }
 
 function resized(content: Buffer, bytes: number): Buffer {

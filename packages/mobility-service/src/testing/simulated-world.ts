@@ -1,11 +1,15 @@
 import type { MachineDescription } from "@osr/contracts/agent-protocol";
 import { silentLog } from "@osr/base/log";
+import { MIB } from "@osr/base/units";
 import type { Tag } from "@osr/contracts/tag";
 
 import type { PointScripts } from "../cut.ts";
+import { type KeptMemory, heapMemory } from "../kept-memory.ts";
+import { KeptState } from "../kept-state.ts";
 import { type MobilityService, createMobilityService } from "../mobility-service.ts";
 import { ConfiguredProcessServers } from "../process-server-assignment.ts";
 import type { ReplicationLimits } from "../replication-limits.ts";
+import { AgentLife } from "./agent-life.ts";
 import { type MachineFaults, SimulatedMachine } from "./simulated-machine.ts";
 import { type LinkFaults, SimulatedProcessServer } from "./simulated-process-server.ts";
 import { SeededRandom } from "./seeded-random.ts";
@@ -42,6 +46,10 @@ export class SimulatedWorld {
   tags = 0;
   readonly wrongTags: string[] = [];
   service: MobilityService;
+  /** Agents that were killed. */
+  kills = 0;
+  #memory: KeptMemory;
+  #life: AgentLife;
   running: Promise<void>;
   readonly #options: WorldOptions;
   readonly #random: SeededRandom;
@@ -61,6 +69,30 @@ export class SimulatedWorld {
       faults: options.link,
       onTag: (tag, index, content) => this.#check(tag, index, content),
     });
+    this.#memory = heapMemory(KeptState.bytes(options.limits));
+    this.#life = new AgentLife();
+    this.service = this.#newService();
+    this.running = this.service.run();
+  }
+
+  /**
+   * The agent is killed at its `steps`-th call to the outside from now, or after ten seconds, and another one starts. What it
+   * has sent may arrive yet; what it does after that call has no effect.
+   */
+  async killAgent(steps: number, whileDead: () => void = () => undefined): Promise<void> {
+    const life = this.#life;
+    const { buffer } = this.#memory;
+    life.endAfter(steps, () => {
+      // From now on the dead one writes to what nobody reads.
+      this.#memory = heapMemory(buffer.byteLength);
+      copyUsed(buffer, this.#memory.buffer);
+      this.machine.agentDied();
+    });
+    await this.until(() => life.isEnded, 10_000);
+    life.end();
+    whileDead();
+    this.kills += 1;
+    this.#life = new AgentLife();
     this.service = this.#newService();
     this.running = this.service.run();
   }
@@ -98,20 +130,23 @@ export class SimulatedWorld {
   }
 
   #newService(): MobilityService {
-    const { machine, time } = this;
+    const { time } = this;
+    const machine = this.#life.machine(this.machine);
+    const scheduler = this.#life.scheduler(time);
     return createMobilityService({
       agentVersion: "0.0.0",
       machine: DESCRIPTION,
       disks: machine.disks,
       tracker: machine,
-      counters: machine,
+      kept: { memory: this.#memory, label: "boot" },
+      counters: this.machine,
       startReason: "AGENT_RESTARTED",
       freezer: machine,
       processServers: new ConfiguredProcessServers(
-        [
-          { address: "first", client: this.server.atAddress("first") },
-          { address: "second", client: this.server.atAddress("second") },
-        ],
+        ["first", "second"].map((address) => ({
+          address,
+          client: this.#life.client(this.server.atAddress(address)),
+        })),
         time,
       ),
       pointIntervalSeconds: POINT_INTERVAL_SECONDS,
@@ -121,10 +156,16 @@ export class SimulatedWorld {
       scripts: this.#options.scripts,
       beforeThaw: machine.beforeThaw,
       writeStatus: () => Promise.resolve(),
-      clock: time,
-      scheduler: time,
+      clock: this.#life.clock(time),
+      scheduler,
       randomness: this.#random,
       log: silentLog,
     });
   }
+}
+
+/** Small disks never come near the end of the memory. */
+function copyUsed(source: ArrayBuffer, target: ArrayBuffer): void {
+  const bytes = Math.min(source.byteLength, 8 * MIB);
+  new Uint8Array(target, 0, bytes).set(new Uint8Array(source, 0, bytes));
 }

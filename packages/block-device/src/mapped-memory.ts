@@ -1,0 +1,72 @@
+import fs from "node:fs";
+
+import { OsrError } from "@osr/base/errors";
+
+import { BLOCK_DEVICE_ERRORS } from "./block-device-errors.ts";
+
+const TMPFS_MAGIC = 0x01021994;
+const PROT_READ_WRITE = 3;
+const MAP_SHARED = 1;
+const ZEROS = Buffer.alloc(1024 * 1024);
+
+export interface MappedMemory extends Disposable {
+  readonly buffer: ArrayBuffer;
+  /** Fills bytes with zeros, so that there is memory for them. False where there is none left. */
+  reserve(offset: number, bytes: number): boolean;
+}
+
+/**
+ * A file of tmpfs as memory: what is written to it is there for whoever maps it next, also after this process is killed,
+ * and is gone with a reboot. Only what is written to takes memory. Reading and writing it never touches a disk. Throws
+ * MEMORY_UNAVAILABLE where the file is not in tmpfs, or Node was started without --experimental-ffi.
+ */
+export function mapMemory(file: string, bytes: number): MappedMemory {
+  const fd = fs.openSync(file, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600);
+  try {
+    const { type } = fs.statfsSync(file);
+    if (type !== TMPFS_MAGIC) throw unavailable(`${file} is not in a tmpfs`);
+    if (fs.fstatSync(fd).size !== bytes) {
+      // Of another layout.
+      fs.ftruncateSync(fd, 0);
+      fs.ftruncateSync(fd, bytes);
+    }
+    const buffer = map(fd, bytes);
+    return {
+      buffer,
+      reserve: (offset, count) => reserve(fd, offset, count),
+      // The mapping itself ends with the process: views of it may be in use.
+      [Symbol.dispose]: () => fs.closeSync(fd),
+    };
+  } catch (error) {
+    fs.closeSync(fd);
+    throw error;
+  }
+}
+
+/** Writing through the file fails where memory is short; writing through the mapping would end the process. */
+function reserve(fd: number, offset: number, bytes: number): boolean {
+  try {
+    for (let done = 0; done < bytes;)
+      done += fs.writeSync(fd, ZEROS, 0, Math.min(bytes - done, ZEROS.length), offset + done);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function map(fd: number, bytes: number): ArrayBuffer {
+  // Not an import: without the flag the module does not exist, and nothing that imports this file would start.
+  const ffi = process.getBuiltinModule("node:ffi") as typeof import("node:ffi") | undefined;
+  if (ffi === undefined) throw unavailable("node:ffi is missing");
+  const { functions } = ffi.dlopen(null, {
+    mmap: { arguments: ["u64", "u64", "i32", "i32", "i32", "i64"], return: "pointer" },
+  });
+  const address = functions.mmap(0n, BigInt(bytes), PROT_READ_WRITE, MAP_SHARED, fd, 0n);
+  if (address === null || BigInt.asIntN(64, address) === -1n)
+    throw unavailable("the kernel does not map the file");
+  return ffi.toArrayBuffer(address, bytes, false);
+}
+
+function unavailable(message: string): OsrError {
+  return new OsrError(BLOCK_DEVICE_ERRORS.MEMORY_UNAVAILABLE, message);
+}
