@@ -7,7 +7,7 @@ import { REPLICATION_LIMITS } from "./replication-limits.ts";
 import { SeededRandom } from "./testing/seeded-random.ts";
 import { SimulatedWorld, type WorldOptions } from "./testing/simulated-world.ts";
 
-const SEEDS = Number(process.env["OSR_SEEDS"] ?? 100);
+const SEEDS = Number(process.env["OSR_SEEDS"] ?? 80);
 const SEED_FIRST = Number(process.env["OSR_SEED"] ?? 1);
 
 const settle = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
