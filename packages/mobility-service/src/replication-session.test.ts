@@ -135,6 +135,25 @@ test("back-pressure holds all batches back: delayMs, and Retry-After of a full c
   assert.deepEqual([session.unreachable, session.busy], [undefined, undefined]);
 });
 
+test("back-pressure that heartbeats repeat lets a batch through each time it is over", async (t) => {
+  const delayMs = 1500;
+  const { client } = scripted();
+  const pressing: ProcessServerClient = {
+    ...client,
+    heartbeat: () => Promise.resolve({ disks: [], delayMs }),
+    sendBatch: () => Promise.resolve({ ...REPLY, delayMs }),
+  };
+  const { session, time } = sessionOf(t, pressing);
+  const beating = session.heartbeats(
+    () => ({ pointsMissed: 0, health: [] }),
+    () => undefined,
+  );
+  for (let recordNo = 0; recordNo < 5; recordNo++) await session.send(DISK, batchOf(recordNo));
+  assert.ok(time.monotonicMs() >= 4 * delayMs && time.monotonicMs() <= 5 * delayMs + 1000);
+  session.lose("the test is over");
+  await beating;
+});
+
 for (const code of ["SESSION_REPLACED", "HRL_INVALID", "DISK_FOREIGN", "PEER_UNTRUSTED"])
   test(`${code} ends the session, and so every other batch of it`, async (t) => {
     const { client } = scripted(unavailable(), refusal(code));

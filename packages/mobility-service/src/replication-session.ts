@@ -57,6 +57,8 @@ export class ReplicationSession implements BatchSender, ComparisonSession {
   readonly #lost = new AbortController();
   readonly #underWay = new Map<Uuid, BatchesUnderWay>();
   #notBeforeMs = 0;
+  /** When a batch was answered last. */
+  #answeredMs = 0;
   #unreachable: unknown;
   #busy: OsrError | undefined;
 
@@ -106,6 +108,7 @@ export class ReplicationSession implements BatchSender, ComparisonSession {
         try {
           const reply = await this.#client.sendBatch(diskId, batch.body, this.signal);
           this.signal.throwIfAborted();
+          this.#answeredMs = this.#ports.clock.monotonicMs();
           this.#delay(reply.delayMs);
           this.#unreachable = this.#busy = undefined;
           return { reply, attempts, sends };
@@ -143,7 +146,8 @@ export class ReplicationSession implements BatchSender, ComparisonSession {
         const reply = await this.#client.heartbeat(body, this.signal);
         if (this.signal.aborted) return;
         this.#unreachable = undefined;
-        this.#delay(reply.delayMs);
+        // Counted from the last batch: from each heartbeat on, it would never be over.
+        this.#delay(reply.delayMs, this.#answeredMs);
         onReply(reply);
       } catch (error) {
         if (isRetryable(error)) this.#unreachable = error;
@@ -213,9 +217,10 @@ export class ReplicationSession implements BatchSender, ComparisonSession {
     throw must(this.signal.reason, "reason");
   }
 
-  #delay(ms: number): void {
+  /** No batch is sent until `ms` after `sinceMs`. */
+  #delay(ms: number, sinceMs: number = this.#ports.clock.monotonicMs()): void {
     if (ms <= 0) return;
-    const until = this.#ports.clock.monotonicMs() + Math.min(ms, DELAY_MS_MAX);
+    const until = sinceMs + Math.min(ms, DELAY_MS_MAX);
     this.#notBeforeMs = Math.max(this.#notBeforeMs, until);
   }
 
