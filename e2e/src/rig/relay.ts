@@ -50,7 +50,10 @@ export class Relay implements AsyncDisposable {
   }
 
   async #join(near: Socket, targetPort: number): Promise<void> {
+    this.#sockets.add(near);
+    near.on("error", () => undefined);
     await this.#pass(near, 0);
+    if (near.destroyed) return;
     const far = connect(targetPort, "127.0.0.1");
     for (const socket of [near, far]) {
       this.#sockets.add(socket);

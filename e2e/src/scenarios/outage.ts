@@ -33,6 +33,7 @@ const STORE_ROOM_BYTES = 72 * MIB;
 const CUT_MS = 45 * SECOND_MS;
 const SLOW_MS = 40 * SECOND_MS;
 const SLOW_BYTES_PER_SECOND = 96 * KIB;
+const UPLOADS_REFUSED_MIN = 2;
 /** From the end of an outage to a recovery point whose cut came after it. */
 const CAUGHT_UP_MS_MAX = 2 * MINUTE_MS;
 const WAIT_MS_MAX = 3 * MINUTE_MS;
@@ -214,17 +215,17 @@ async function storeFull(rig: Rig, check: ScenarioContext["check"]): Promise<Sho
   const usedBytes = await usedBytesOf(join(rig.site.directory, "storage-account", "data"));
   await storeDisk.resize(usedBytes + STORE_ROOM_BYTES);
   const errorsBefore = await first.metric("upload_errors_total");
-  await fill(machine, 40);
+  await fill(machine, 72);
   const end = performance.now() + WAIT_MS_MAX;
   let errors = 0;
-  while (errors < 3 && performance.now() < end) {
+  while (errors < UPLOADS_REFUSED_MIN && performance.now() < end) {
     await wait(POLL_MS, undefined, { signal: context.signal });
     errors = (await first.metric("upload_errors_total")) - errorsBefore;
   }
   const said = (await first.log()).split("\n").findLast((line) => line.includes("upload failed"));
   check(
     "the process server keeps what the store cannot take",
-    errors >= 3 && (await first.metric("spool_bytes")) > 0,
+    errors >= UPLOADS_REFUSED_MIN && (await first.metric("spool_bytes")) > 0,
     `${errors} uploads refused, such as ${said?.slice(0, 400)}`,
   );
   await storeDisk.resize(STORE_BYTES);
