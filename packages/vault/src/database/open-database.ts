@@ -36,6 +36,10 @@ export function openDatabase(url: string, log: Log): OpenDatabase {
   });
   // An idle connection that breaks is replaced at its next use.
   pool.on("error", (error) => log.warn("a database connection broke", { error }));
+  // One in use tells whoever uses it by its query; between two queries of a transaction, nobody would listen.
+  pool.on("connect", (client) => {
+    client.on("error", (error) => log.debug("a database connection broke in use", { error }));
+  });
   const database = new Kysely<VaultTables>({ dialect: new PostgresDialect({ pool }) });
   return { database, pool, [Symbol.asyncDispose]: () => database.destroy() };
 }

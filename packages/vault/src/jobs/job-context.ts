@@ -158,8 +158,6 @@ export class JobContext implements OperationContext {
   async waitForPerson(name: string, instructions: string): Promise<{ readonly comments: string }> {
     const { node, scheduler } = this.#options;
     const key = `person:${name}`;
-    const answered = await this.#remembered(key);
-    if (answered !== undefined) return answered.result as { comments: string };
     this.#taskId = name;
     await this.#durably((tx) => this.#suspend(tx, name, instructions));
     this.#crashPoint(`${key}:suspended`);
@@ -333,6 +331,9 @@ export class JobContext implements OperationContext {
   }
 
   async #suspend(tx: VaultTransaction, name: string, instructions: string): Promise<void> {
+    // The answer takes the same lock: a job that was suspended before a crash may be answered before it is suspended again.
+    await tx.selectFrom("job").select("id").where("id", "=", this.jobId).forUpdate().execute();
+    if ((await this.#checkpoint(tx, `person:${name}`)) !== undefined) return;
     await this.#setTask(tx, name, "Suspended", instructions);
     await tx.updateTable("job").set({ state: "Suspended" }).where("id", "=", this.jobId).execute();
   }
