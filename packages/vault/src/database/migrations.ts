@@ -3,6 +3,7 @@ import { migration0002 } from "./migrations/0002-fabrics.ts";
 import { migration0003 } from "./migrations/0003-jobs.ts";
 import { migration0004 } from "./migrations/0004-access.ts";
 import { migration0005 } from "./migrations/0005-sealing.ts";
+import { migration0006 } from "./migrations/0006-items.ts";
 
 export type Migration = { readonly number: number; readonly sql: string };
 
@@ -13,4 +14,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { number: 3, sql: migration0003 },
   { number: 4, sql: migration0004 },
   { number: 5, sql: migration0005 },
+  { number: 6, sql: migration0006 },
 ];

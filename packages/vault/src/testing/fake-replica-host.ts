@@ -1,0 +1,90 @@
+import { OsrError } from "@osr/base/errors";
+import { type Uuid, uuidOfName } from "@osr/base/uuid";
+
+import { LeaseGate } from "../replicas/lease-gate.ts";
+import { REPLICA_ERRORS } from "../replicas/replica-errors.ts";
+import type {
+  AskedBy,
+  ReplicaFacts,
+  ReplicaHost,
+  ReplicaObjection,
+  ReplicaSpec,
+} from "../replicas/replica-host.ts";
+
+/** The machines of a recovery site, in memory: they outlive the hosts that run them, as real ones do. */
+export class FakeRecoverySite {
+  readonly replicas = new Map<Uuid, ReplicaFacts>();
+  /** Every start and destruction that had an effect, in order. */
+  readonly effects: string[] = [];
+  /** Slots that have a point; the newest is the latest. */
+  slots: readonly number[] = [10, 11, 12];
+  /** Makes the next start fail with this message. */
+  failsNext: string | undefined;
+}
+
+/** A replica host without machines; passes the contract of the real one. */
+export class FakeReplicaHost implements ReplicaHost {
+  readonly site: FakeRecoverySite;
+  readonly #gate = new LeaseGate();
+
+  constructor(site: FakeRecoverySite = new FakeRecoverySite()) {
+    this.site = site;
+  }
+
+  preflight({ point }: ReplicaSpec): Promise<readonly ReplicaObjection[]> {
+    const isThere = point.kind !== "custom" || this.site.slots.includes(point.slot);
+    return Promise.resolve(isThere ? [] : [{ code: "POINT_UNKNOWN", message: "no such point" }]);
+  }
+
+  async start(spec: ReplicaSpec, by: AskedBy, signal: AbortSignal): Promise<ReplicaFacts> {
+    this.#gate.pass(by);
+    const known = this.site.replicas.get(spec.replicaId);
+    if (known !== undefined) return known;
+    const [objection] = await this.preflight(spec);
+    const message = objection?.message ?? this.site.failsNext;
+    this.site.failsNext = undefined;
+    if (message !== undefined) throw new OsrError(REPLICA_ERRORS.REPLICA_REFUSED, message);
+    signal.throwIfAborted();
+    const { replicaId, machineId, name, point, network } = spec;
+    const slot = point.kind === "custom" ? point.slot : Math.max(...this.site.slots);
+    const facts: ReplicaFacts = {
+      replicaId,
+      machineId,
+      name,
+      state: "running",
+      point: {
+        slot,
+        cutId: uuidOfName("cut", String(slot)),
+        class: "crash",
+        unixMs: slot * 15_000,
+      },
+      ...(network === undefined ? {} : { network: network.name }),
+      isLocal: true,
+    };
+    this.site.replicas.set(replicaId, facts);
+    this.site.effects.push(`start ${replicaId}`);
+    return facts;
+  }
+
+  destroy(replicaId: Uuid, by: AskedBy): Promise<void> {
+    try {
+      this.#gate.pass(by);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    if (this.site.replicas.delete(replicaId)) this.site.effects.push(`destroy ${replicaId}`);
+    return Promise.resolve();
+  }
+
+  facts(replicaId: Uuid): Promise<ReplicaFacts | undefined> {
+    return Promise.resolve(this.site.replicas.get(replicaId));
+  }
+
+  list(): Promise<readonly ReplicaFacts[]> {
+    return Promise.resolve([...this.site.replicas.values()]);
+  }
+
+  console(replicaId: Uuid): Promise<string> {
+    return Promise.resolve(this.site.replicas.has(replicaId) ? "login:" : "");
+  }
+}
