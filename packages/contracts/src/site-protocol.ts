@@ -11,6 +11,7 @@ import {
 import { KIB, SECOND_MS } from "@osr/base/units";
 import type { Uuid } from "@osr/base/uuid";
 
+import { type ClaimGrant, claimGrantShape } from "./claim-grant.ts";
 import {
   DISKS_PER_MACHINE_MAX,
   type MachineDescription,
@@ -121,6 +122,8 @@ export type DiskGrant = {
   readonly timeline: number;
   /** 32 bytes in hex. A secret: a process server keeps it in memory only. */
   readonly dataKey: string;
+  /** Permission to claim the log although a failover has closed it. */
+  readonly claimGrant?: ClaimGrant | undefined;
 };
 
 /** A machine that a process server may replicate. */
@@ -142,6 +145,7 @@ export const machineGrantShape: Shape<MachineGrant> = object<MachineGrant>({
       diskId: uuidText,
       timeline: integer(1),
       dataKey: text(64),
+      claimGrant: optional(claimGrantShape),
     }),
     DISKS_PER_MACHINE_MAX,
   ),

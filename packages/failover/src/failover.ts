@@ -39,6 +39,8 @@ export type FailoverProgress = {
 };
 
 export type FailoverRequest = {
+  /** Id of the machine in the compute provider; a new one where absent. */
+  readonly replicaId?: Uuid;
   /** The protected machine. */
   readonly machineId: Uuid;
   /** Its replication group; a machine on its own is a group under its own id. */
@@ -125,7 +127,7 @@ class Failover {
     const ports = this.#ports;
     const signal = this.#signal;
     const { compute, runDirectory, randomness } = ports;
-    const replicaId = randomUuid(randomness);
+    const replicaId = request.replicaId ?? randomUuid(randomness);
     const unixSocketPath = replicaSocketPath(runDirectory, replicaId);
 
     const point = await this.#step("choose-point", () =>

@@ -1,6 +1,6 @@
 import type { Uuid } from "@osr/base/uuid";
 import type { SessionRequest } from "@osr/contracts/agent-protocol";
-import type { ClaimGrant } from "@osr/repository/claim-grant";
+import type { ClaimGrant } from "@osr/contracts/claim-grant";
 import type { DataKey } from "@osr/repository/key-schedule";
 
 /** A disk that a machine may write, and the key its data is encrypted with. */

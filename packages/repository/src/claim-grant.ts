@@ -2,33 +2,11 @@ import { type KeyObject, createPrivateKey, createPublicKey, sign, verify } from 
 
 import { canonicalJson } from "@osr/base/canonical-json";
 import { OsrError } from "@osr/base/errors";
-import { type Shape, integer, object, text, uuidText } from "@osr/base/json-shape";
-import type { Uuid } from "@osr/base/uuid";
+import type { ClaimGrant } from "@osr/contracts/claim-grant";
 
 import { grantSeedOf } from "./key-schedule.ts";
 import type { LogId } from "./object-names.ts";
 import { REPOSITORY_ERRORS } from "./repository-errors.ts";
-
-/**
- * The vault's permission to claim a log after a `failover` fence: docs/formats/segment.md, Log and fences. Names one claim,
- * that of `generation` on `timeline`, so that it serves once. No secret: only whoever has the data key can use it.
- */
-export type ClaimGrant = {
-  readonly vaultId: Uuid;
-  readonly diskId: Uuid;
-  readonly timeline: number;
-  readonly generation: number;
-  /** Ed25519 in hex. */
-  readonly signature: string;
-};
-
-export const claimGrantShape: Shape<ClaimGrant> = object<ClaimGrant>({
-  vaultId: uuidText,
-  diskId: uuidText,
-  timeline: integer(1, 2 ** 32 - 1),
-  generation: integer(1, 2 ** 32 - 1),
-  signature: text(128),
-});
 
 /** Signs a grant. `generation` is that of the claim: the one of the `failover` fence plus 1. */
 export function signClaimGrant(vaultKey: Buffer, log: LogId, generation: number): ClaimGrant {

@@ -6,7 +6,9 @@ import { OsrError, defineErrors } from "@osr/base/errors";
 import { parseJson } from "@osr/base/json-shape";
 import { uuidOfName } from "@osr/base/uuid";
 
-import { type ClaimGrant, claimGrantShape, signClaimGrant } from "./claim-grant.ts";
+import type { ClaimGrant } from "@osr/contracts/claim-grant";
+import { claimGrantShape } from "@osr/contracts/claim-grant";
+import { signClaimGrant } from "./claim-grant.ts";
 import { commitSegment } from "./disk-log.ts";
 import { claimLog, fenceForFailover } from "./log-claim.ts";
 import { readLogTip } from "./log-end.ts";

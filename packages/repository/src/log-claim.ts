@@ -3,7 +3,8 @@ import { OsrError, hasCode } from "@osr/base/errors";
 import type { Randomness } from "@osr/base/randomness";
 import { type Uuid, randomUuid } from "@osr/base/uuid";
 
-import { type ClaimGrant, checkClaimGrant, grantKeyOf } from "./claim-grant.ts";
+import type { ClaimGrant } from "@osr/contracts/claim-grant";
+import { checkClaimGrant, grantKeyOf } from "./claim-grant.ts";
 import { commitSegment } from "./disk-log.ts";
 import { type DataKey, indexKeyOf, indexRootOf } from "./key-schedule.ts";
 import { type LogTip, readLogEnd, tipOf } from "./log-end.ts";

@@ -1,38 +1,15 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { RecoveryServicesClient } from "@azure/arm-recoveryservices";
-import { SiteRecoveryManagementClient } from "@azure/arm-recoveryservices-siterecovery";
-
+import { clientsOf } from "./testing/official-clients.ts";
 import { type TestPostgres, startTestPostgres } from "./testing/test-database.ts";
-import { GROUP, SUBSCRIPTION, type TestVault, startTestVault } from "./testing/test-vault.ts";
+import { GROUP, startTestVault } from "./testing/test-vault.ts";
 
 let postgres: TestPostgres;
 before(async () => {
   postgres = await startTestPostgres();
 });
 after(() => postgres[Symbol.asyncDispose]());
-
-/** Microsoft's clients as their users construct them: an endpoint, a CA, a credential. */
-function clientsOf(vault: TestVault): {
-  rs: RecoveryServicesClient;
-  sr: SiteRecoveryManagementClient;
-} {
-  const credential = {
-    getToken: () =>
-      Promise.resolve({ token: vault.token, expiresOnTimestamp: Date.now() + 3600e3 }),
-  };
-  const options = {
-    endpoint: vault.url,
-    tlsOptions: { ca: vault.authorityPem },
-    credentialScopes: "https://vault.local/.default",
-    retryOptions: { maxRetries: 0 },
-  };
-  return {
-    rs: new RecoveryServicesClient(credential, SUBSCRIPTION, options),
-    sr: new SiteRecoveryManagementClient(credential, SUBSCRIPTION, options),
-  };
-}
 
 test("the current clients create a vault and a policy with its failback policy, change and delete them", async () => {
   await using vault = await startTestVault(await postgres.newDatabase());

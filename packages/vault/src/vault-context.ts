@@ -10,6 +10,7 @@ import type { ObjectStore } from "@osr/repository/object-store";
 import type { VaultDatabase } from "./database/database.ts";
 import type { FabricDesires } from "./fabric/desired-items.ts";
 import type { JobEngine } from "./jobs/job-engine.ts";
+import type { ReplicaHost } from "./replicas/replica-host.ts";
 import type { Sealing } from "./sealing/sealing.ts";
 
 /** Ports of the role, as the service hands them in. */
@@ -21,6 +22,8 @@ export type VaultPorts = {
   /** The storage account, as maintainer. */
   readonly store: ObjectStore;
   readonly storageAccess: StorageAccessIssuer;
+  /** Runs failed-over machines. */
+  readonly replicas: ReplicaHost;
   /**
    * 32 bytes: wraps data keys (ensureDataKey), derives group keys (groupKeyOf) and opens sealed state. Never in the database, a log or a reply.
    */

@@ -18,7 +18,6 @@ import { type OpenDatabase, openDatabase } from "./database/open-database.ts";
 import { StoredFabricDesires } from "./fabric/fabric-desires.ts";
 import { FabricService } from "./fabric/fabric-service.ts";
 import { fabricOperations } from "./fabric/fabric-operations.ts";
-import { noItems } from "./fabric/no-items.ts";
 import { type CrashPoint, noCrashPoint } from "./jobs/crash-point.ts";
 import { JobRunner } from "./jobs/job-runner.ts";
 import { containerRoutes } from "./resources/containers.ts";
@@ -30,6 +29,11 @@ import { registrationRoutes } from "./resources/registration-resources.ts";
 import { vaultHealthRoutes } from "./resources/vault-health.ts";
 import { fabricRoutes } from "./resources/fabrics.ts";
 import { mappingRoutes } from "./resources/mappings.ts";
+import { failoverRoutes } from "./items/failover-routes.ts";
+import { itemOperations } from "./items/item-operations.ts";
+import { itemRoutes } from "./items/item-routes.ts";
+import { recoveryPointRoutes } from "./items/recovery-points.ts";
+import { StoredItems } from "./items/stored-items.ts";
 import { jobRoutes } from "./resources/jobs.ts";
 import { policyRoutes } from "./resources/policies.ts";
 import { vaultRoutes } from "./resources/vaults.ts";
@@ -122,14 +126,18 @@ export class Vault implements Service {
     const jobs = new JobRunner({ ...this.#ports, database, node, crashPoint });
     const fabrics = new StoredFabricDesires({ ...this.#ports, database, node });
     const context: VaultContext = { ...this.#ports, database, jobs, fabrics, sealing };
-    const items = noItems;
-    for (const operation of fabricOperations(context)) jobs.register(operation);
+    const items = new StoredItems(context);
+    for (const operation of [...fabricOperations(context), ...itemOperations(context)])
+      jobs.register(operation);
     const routes: AnyRoute[] = [
       ...vaultRoutes(this.#ports),
       ...policyRoutes(context),
       ...fabricRoutes(context, items),
       ...containerRoutes(context, items),
       ...mappingRoutes(context, items),
+      ...itemRoutes(context),
+      ...failoverRoutes(context),
+      ...recoveryPointRoutes(context),
       ...jobRoutes(context),
       ...eventRoutes(),
       ...vaultHealthRoutes(context, items),

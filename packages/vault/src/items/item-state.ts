@@ -166,6 +166,23 @@ export function failed(state: ItemState, operation: ItemOperation): ItemState {
   }
 }
 
+/** The state of an item whose job was lost with its vault: never one in which something seems to go on that doesn't. */
+export function withoutJob(state: ItemState): ItemState {
+  switch (state.phase) {
+    case "enabling":
+      return { ...state, phase: "enable-failed", before: "enable-failed" };
+    case "failing-over":
+    case "changing-point":
+    case "cancelling":
+      return { ...state, phase: state.isFenced ? "failover-failed" : "protected" };
+    case "committing":
+    case "disabling":
+      return { ...state, phase: state.before };
+    default:
+      return state;
+  }
+}
+
 /** ARM's protectionState and its description. */
 export function protectionState(
   state: ItemState,

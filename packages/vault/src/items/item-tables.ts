@@ -31,6 +31,8 @@ export type ProtectedItemTable = {
   target: Json<JsonObject>;
   /** Identities of disks that are left out. */
   excluded_disks: Json<JsonValue>;
+  /** Identities of the disks that the last wish was made for. */
+  known_disks: Json<JsonValue>;
   process_server_id: Uuid | null;
   resync_request: number;
   /** ClaimGrant by disk id: permission for the source to go on with logs that were fenced. */

@@ -1,5 +1,7 @@
 import type { JsonObject } from "@osr/base/json-value";
 
+import { restoredItem } from "../items/restored-item.ts";
+
 export type RestoredTable = {
   readonly name: string;
   /** A column that refers to another row of the table. */
@@ -13,7 +15,7 @@ export type RestoredTable = {
 
 const nothing = (): JsonObject => ({});
 
-/** Sealed tables, each after those that it refers to. Their triggers are in migration 5. */
+/** Sealed tables, each after those that it refers to. Their triggers are in migrations 5 and 6. */
 export const RESTORED_TABLES: readonly RestoredTable[] = [
   { name: "vault", filled: nothing },
   { name: "vault_document", filled: nothing },
@@ -33,4 +35,6 @@ export const RESTORED_TABLES: readonly RestoredTable[] = [
     filled: (_, { nowMs }) => ({ last_seen_at: null, reported_at: nowMs }),
   },
   { name: "container_mapping", filled: nothing },
+  { name: "recovery_network", filled: nothing },
+  { name: "protected_item", filled: restoredItem },
 ];

@@ -13,6 +13,7 @@ import { temporaryStore } from "@osr/repository/testing/temporary-store";
 import { type RoleName, assignRole } from "../access/roles.ts";
 import { issueToken } from "../access/token.ts";
 import { type OpenDatabase, openDatabase } from "../database/open-database.ts";
+import { FakeReplicaHost } from "./fake-replica-host.ts";
 import { Vault, type VaultOptions } from "../vault.ts";
 import type { VaultPorts } from "../vault-context.ts";
 
@@ -96,6 +97,7 @@ function testPorts(store: ObjectStore, authority: Identity): VaultPorts {
     scheduler: systemScheduler,
     log: silentLog,
     store,
+    replicas: new FakeReplicaHost(),
     vaultKey: Buffer.alloc(32, 7),
     authority,
     storageAccess: {

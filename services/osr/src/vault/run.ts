@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
 
 import { systemClock } from "@osr/base/platform/system-clock";
 import { systemRandomness } from "@osr/base/platform/system-randomness";
@@ -8,6 +9,7 @@ import type { StorageGrant } from "@osr/contracts/site-protocol";
 import { Vault } from "@osr/vault/vault";
 import type { StorageAccessIssuer } from "@osr/vault/vault-context";
 
+import { openReplicas } from "../replicas/open-replicas.ts";
 import { openStore } from "../repository/open-store.ts";
 import { roleLog } from "../role-log.ts";
 import { runRole } from "../run-role.ts";
@@ -38,6 +40,12 @@ export async function runVault(
   using open = openStore(access, log);
   await using database = await configuredDatabase(options.config, config, { log, isGuest: false });
   const { retryAfterSeconds } = config;
+  const vaultKey = readVaultKey(path(config.vaultKeyFile));
+  const directory = path(config.replicaDirectory ?? join(config.directory, "replicas"));
+  await using replicas = await openReplicas(
+    { directory, store: open.store, vaultKey, log },
+    signal,
+  );
   const vault = new Vault(
     {
       databaseUrl: database.url,
@@ -54,7 +62,8 @@ export async function runVault(
       log,
       store: open.store,
       storageAccess: issuer(config, path),
-      vaultKey: readVaultKey(path(config.vaultKeyFile)),
+      vaultKey,
+      replicas,
       authority,
     },
   );

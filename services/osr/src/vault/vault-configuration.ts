@@ -26,6 +26,8 @@ export type VaultConfiguration = {
   readonly ingestTokenFile: string;
   readonly readerTokenFile: string;
   readonly vaultKeyFile: string;
+  /** Where failed-over machines live; a short absolute path, since unix sockets are in it. Absent: below `directory`. */
+  readonly replicaDirectory?: string | undefined;
   /** What clients are told to wait between polls of a job. */
   readonly retryAfterSeconds?: number | undefined;
 };
@@ -44,5 +46,6 @@ export const vaultConfigurationShape: Shape<VaultConfiguration> = object<VaultCo
   ingestTokenFile: path,
   readerTokenFile: path,
   vaultKeyFile: path,
+  replicaDirectory: optional(path),
   retryAfterSeconds: optional(integer(0, 300)),
 });

@@ -16,6 +16,7 @@ create table protected_item (
   is_fenced boolean not null,
   target jsonb not null,
   excluded_disks jsonb not null,
+  known_disks jsonb not null,
   process_server_id uuid,
   resync_request integer not null,
   claim_grants jsonb not null,
@@ -57,4 +58,10 @@ create table recovery_network (
   created_at bigint not null,
   unique (vault_id, key)
 );
+
+create trigger seal after insert or update or delete on protected_item
+  for each row execute function seal_row('vault_id', 'id',
+    'newest_point_slot', 'newest_point_at', 'known_disks', 'job_id', 'job_kind', 'changed_at');
+create trigger seal after insert or update or delete on recovery_network
+  for each row execute function seal_row('vault_id', 'id');
 `;

@@ -1,0 +1,108 @@
+import type { JsonObject } from "@osr/base/json-value";
+import { MINUTE_MS, SECOND_MS } from "@osr/base/units";
+import type { FabricMachine } from "@osr/contracts/fabric-protocol";
+
+import { isoTime } from "@osr/base/platform/iso-time";
+
+/** An agent that was not heard of for so long is away (facts, section 6: heartbeat missing, 15 min). */
+const HEARTBEAT_MS_MAX = 15 * MINUTE_MS;
+
+export type ItemHealth = "None" | "Normal" | "Warning" | "Critical";
+
+export type ItemSymptom = {
+  readonly code: string;
+  readonly level: "Warning" | "Error";
+  readonly message: string;
+  readonly causes: string;
+  readonly remedy: string;
+};
+
+/** Codes of the agent and the process server that are worth a look, while replication goes on all the same. */
+const WARNING_CODES: ReadonlySet<string> = new Set([
+  "CACHE_LOW",
+  "CACHE_WARNING",
+  "CLOCK_SKEW",
+  "CERTIFICATE_EXPIRING",
+  "POINT_MISSED",
+  "FREEZE_LONG",
+]);
+
+/** What is wrong with an item now, worst first. A pure function of what was reported. */
+export function itemSymptoms(facts: {
+  readonly machine: FabricMachine | undefined;
+  readonly isReplicating: boolean;
+  readonly newestPointUnixMs: number | undefined;
+  readonly rpoThresholdMinutes: number;
+  readonly nowUnixMs: number;
+}): readonly ItemSymptom[] {
+  const { machine, isReplicating, nowUnixMs } = facts;
+  if (!isReplicating) return [];
+  const symptoms: ItemSymptom[] = [];
+  const lastSeen = machine?.lastSeenUnixMs;
+  if (machine === undefined || lastSeen === undefined || nowUnixMs - lastSeen > HEARTBEAT_MS_MAX)
+    symptoms.push({
+      code: "MACHINE_SILENT",
+      level: "Error",
+      message: "The mobility service of the machine has not been heard of for 15 minutes.",
+      causes:
+        "The machine or its mobility service is stopped, or it does not reach the configuration server.",
+      remedy:
+        "Start the mobility service, and check that port 443 of the configuration server is reached.",
+    });
+  for (const { code, message, hint } of machine?.facts?.health ?? [])
+    symptoms.push({
+      code,
+      level: WARNING_CODES.has(code) ? "Warning" : "Error",
+      message,
+      causes: message,
+      remedy: hint,
+    });
+  const { newestPointUnixMs, rpoThresholdMinutes } = facts;
+  const ageMs = newestPointUnixMs === undefined ? 0 : nowUnixMs - newestPointUnixMs;
+  if (ageMs > rpoThresholdMinutes * MINUTE_MS)
+    symptoms.push({
+      code: "RPO_EXCEEDED",
+      level: "Warning",
+      message: `The newest recovery point is ${Math.round(ageMs / MINUTE_MS)} min old, the policy's threshold is ${rpoThresholdMinutes} min.`,
+      causes: "The machine changes faster than its data is uploaded, or no point could be made.",
+      remedy: "Look at the backlog of each hop of the item's disks, and at its other errors.",
+    });
+  return symptoms.toSorted((a, b) => rank(a) - rank(b));
+}
+
+function rank({ level }: ItemSymptom): number {
+  return level === "Error" ? 0 : 1;
+}
+
+export function healthOf(symptoms: readonly ItemSymptom[], isReplicating: boolean): ItemHealth {
+  if (!isReplicating) return "None";
+  if (symptoms.some(({ level }) => level === "Error")) return "Critical";
+  return symptoms.length > 0 ? "Warning" : "Normal";
+}
+
+/** ARM's HealthError. */
+export function healthErrorBody(
+  symptom: ItemSymptom,
+  nowUnixMs: number,
+  entityId: string,
+): JsonObject {
+  return {
+    errorSource: "OpenSiteRecovery",
+    errorType: "Replication",
+    errorLevel: symptom.level,
+    errorCategory: "Replication",
+    errorCode: symptom.code,
+    summaryMessage: symptom.message,
+    errorMessage: symptom.message,
+    possibleCauses: symptom.causes,
+    recommendedAction: symptom.remedy,
+    creationTimeUtc: isoTime(nowUnixMs),
+    entityId,
+    innerHealthErrors: [],
+  };
+}
+
+/** Seconds since the newest recovery point that the storage account holds. */
+export function rpoSeconds(newestPointUnixMs: number, nowUnixMs: number): number {
+  return Math.max(0, Math.round((nowUnixMs - newestPointUnixMs) / SECOND_MS));
+}

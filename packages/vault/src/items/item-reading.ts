@@ -1,0 +1,79 @@
+import { sql } from "kysely";
+
+import type { Uuid } from "@osr/base/uuid";
+import type { FabricMachine } from "@osr/contracts/fabric-protocol";
+
+import type { VaultDatabase, VaultTransaction } from "../database/database.ts";
+import type { ItemReading } from "./item-body.ts";
+import type { ItemRow } from "./item-row.ts";
+
+const ITEMS_MAX = 5000;
+
+/** Items of a vault, or of one fabric, or one item, with what they are shown with: one statement however many there are. */
+export async function readItems(
+  database: VaultDatabase | VaultTransaction,
+  vaultId: Uuid,
+  only: {
+    readonly fabricId?: Uuid;
+    readonly itemId?: Uuid;
+    /** Key and id of the item after which a page begins, and how many it has. */
+    readonly after?: readonly (string | number)[] | undefined;
+    readonly limit?: number;
+  } = {},
+): Promise<readonly ItemReading[]> {
+  const { fabricId, itemId, after, limit = ITEMS_MAX } = only;
+  let query = database
+    .selectFrom("protected_item")
+    .innerJoin("fabric", "fabric.id", "protected_item.fabric_id")
+    .innerJoin("policy", "policy.id", "protected_item.policy_id")
+    .leftJoin("fabric_machine", (join) =>
+      join
+        .onRef("fabric_machine.fabric_id", "=", "protected_item.fabric_id")
+        .onRef("fabric_machine.machine_id", "=", "protected_item.machine_id"),
+    )
+    .leftJoin("job", (join) =>
+      join.onRef("job.id", "=", "protected_item.job_id").on("job.ended_at", "is", null),
+    )
+    .selectAll("protected_item")
+    .select([
+      "fabric.name as fabric_name",
+      "policy.name as policy_name",
+      "policy.rpo_threshold_minutes",
+      "policy.is_multi_vm",
+      "fabric_machine.document as machine_document",
+      "job.started_at as job_started_at",
+      "job.created_at as job_created_at",
+      "job.kind as running_job_kind",
+    ])
+    .where("protected_item.vault_id", "=", vaultId)
+    .orderBy("protected_item.key")
+    .orderBy(sql`protected_item.id::text`)
+    .limit(limit);
+  if (fabricId !== undefined) query = query.where("protected_item.fabric_id", "=", fabricId);
+  if (itemId !== undefined) query = query.where("protected_item.id", "=", itemId);
+  if (after !== undefined)
+    query = query.where(
+      sql<boolean>`(protected_item.key, protected_item.id::text) > (${String(after[0])}, ${String(after[1])})`,
+    );
+  return (await query.execute()).map((row) => {
+    const document = row.machine_document as unknown as FabricMachine | null;
+    const isRunning = row.job_id !== null && row.running_job_kind !== null;
+    return {
+      row: row satisfies ItemRow,
+      fabric: { id: row.fabric_id, name: row.fabric_name },
+      policy: {
+        name: row.policy_name,
+        rpoThresholdMinutes: row.rpo_threshold_minutes,
+        isMultiVm: row.is_multi_vm,
+      },
+      machine: document ?? undefined,
+      runningJob: isRunning
+        ? {
+            id: row.job_id ?? "",
+            kind: row.running_job_kind ?? "",
+            startedAt: row.job_started_at ?? row.job_created_at ?? 0,
+          }
+        : undefined,
+    };
+  });
+}

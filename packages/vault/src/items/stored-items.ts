@@ -1,0 +1,175 @@
+import type { Uuid } from "@osr/base/uuid";
+import type { DesiredItem, FabricMachine, FabricStatus } from "@osr/contracts/fabric-protocol";
+
+import type { VaultDatabase, VaultTransaction } from "../database/database.ts";
+import type { FabricItems, ProtectedMachine } from "../fabric/desired-items.ts";
+import { armIdOf } from "../resources/resource-body.ts";
+import type { VaultContext } from "../vault-context.ts";
+import { itemPath } from "./item-body.ts";
+import { machineGrantOf } from "./disk-grants.ts";
+import { healthOf, itemSymptoms } from "./item-health.ts";
+import { readItems } from "./item-reading.ts";
+import { type ItemRow, excludedDisksOf, groupIdOf } from "./item-row.ts";
+import type { ItemPhase } from "./item-state.ts";
+
+/** Phases in which the fabric knows of the item; in all others the machine is simply not protected. */
+const WISHED: readonly ItemPhase[] = [
+  "protected",
+  "failing-over",
+  "failover-failed",
+  "failed-over",
+  "changing-point",
+  "committing",
+  "committed",
+  "cancelling",
+];
+
+/** Protected items as rows: what they wish of their fabrics, and what their fabrics report of them. */
+export class StoredItems implements FabricItems {
+  readonly #context: VaultContext;
+
+  constructor(context: VaultContext) {
+    this.#context = context;
+  }
+
+  async desiredItems(fabricId: Uuid, signal: AbortSignal): Promise<readonly DesiredItem[]> {
+    const { database } = this.#context;
+    const rows = await database
+      .selectFrom("protected_item")
+      .innerJoin("policy", "policy.id", "protected_item.policy_id")
+      .leftJoin("fabric_machine", (join) =>
+        join
+          .onRef("fabric_machine.fabric_id", "=", "protected_item.fabric_id")
+          .onRef("fabric_machine.machine_id", "=", "protected_item.machine_id"),
+      )
+      .selectAll("protected_item")
+      .select([
+        "policy.point_interval_seconds",
+        "policy.app_point_interval_seconds",
+        "fabric_machine.document as machine_document",
+      ])
+      .where("protected_item.fabric_id", "=", fabricId)
+      .where("phase", "in", WISHED)
+      .orderBy("protected_item.machine_id")
+      .execute();
+    const items: DesiredItem[] = [];
+    for (const row of rows) items.push(await this.#wish(row, signal));
+    return items;
+  }
+
+  async protectedMachines(
+    database: VaultDatabase,
+    fabricId: Uuid,
+  ): Promise<readonly ProtectedMachine[]> {
+    const fabric = await database
+      .selectFrom("fabric")
+      .innerJoin("vault", "vault.id", "fabric.vault_id")
+      .select(["fabric.vault_id", "fabric.name", "vault.arm_id", "vault.name as vault_name"])
+      .where("fabric.id", "=", fabricId)
+      .executeTakeFirst();
+    if (fabric === undefined) return [];
+    const vault = { id: fabric.vault_id, armId: fabric.arm_id, name: fabric.vault_name };
+    const readings = await readItems(database, fabric.vault_id, { fabricId });
+    const nowUnixMs = this.#context.clock.unixMs();
+    return readings.map(({ row, policy, machine }) => {
+      const isReplicating = row.phase === "protected";
+      const symptoms = itemSymptoms({
+        machine,
+        isReplicating,
+        newestPointUnixMs: row.newest_point_at ?? undefined,
+        rpoThresholdMinutes: policy.rpoThresholdMinutes,
+        nowUnixMs,
+      });
+      const health = healthOf(symptoms, isReplicating);
+      return {
+        machineId: row.machine_id,
+        itemId: armIdOf(vault, itemPath(fabric.name, fabricId, row.name)),
+        policyId: row.policy_id,
+        processServerId: machine?.facts?.processServerId ?? row.process_server_id ?? undefined,
+        health: health === "None" ? "Normal" : health,
+      };
+    });
+  }
+
+  /** Keeps the newest point of each machine, and lets the wish of a machine follow its disks. */
+  async statusArrived(tx: VaultTransaction, fabricId: Uuid, status: FabricStatus): Promise<void> {
+    for (const { machineId, facts } of status.machines) {
+      const point = facts?.newestPoint;
+      if (point === undefined || point.class === "fuzzy") continue;
+      await tx
+        .updateTable("protected_item")
+        .set({ newest_point_slot: point.slot, newest_point_at: point.unixMs })
+        .where("fabric_id", "=", fabricId)
+        .where("machine_id", "=", machineId)
+        .where((where) =>
+          where.or([
+            where("newest_point_slot", "is", null),
+            where("newest_point_slot", "<", point.slot),
+          ]),
+        )
+        .execute();
+    }
+    await this.#followDisks(tx, fabricId, status);
+  }
+
+  /** A disk that was added has no key at the fabric yet: the wish is made anew. */
+  async #followDisks(tx: VaultTransaction, fabricId: Uuid, status: FabricStatus): Promise<void> {
+    for (const { machineId, registration } of status.machines) {
+      if (registration === undefined) continue;
+      const row = await tx
+        .selectFrom("protected_item")
+        .select(["id", "known_disks"])
+        .where("fabric_id", "=", fabricId)
+        .where("machine_id", "=", machineId)
+        .where("phase", "=", "protected")
+        .executeTakeFirst();
+      if (row === undefined) continue;
+      const disks = registration.disks.map(({ identity }) => identity).toSorted();
+      const known = row.known_disks as readonly string[];
+      if (disks.length === known.length && disks.every((disk, index) => disk === known[index]))
+        continue;
+      await tx
+        .updateTable("protected_item")
+        .set({ known_disks: JSON.stringify(disks) })
+        .where("id", "=", row.id)
+        .execute();
+      await this.#context.fabrics.changed(tx, fabricId);
+    }
+  }
+
+  async #wish(
+    row: ItemRow & {
+      readonly point_interval_seconds: number;
+      readonly app_point_interval_seconds: number;
+      readonly machine_document: unknown;
+    },
+    signal: AbortSignal,
+  ): Promise<DesiredItem> {
+    const machine = (row.machine_document ?? undefined) as FabricMachine | undefined;
+    const excludedDisks = excludedDisksOf(row);
+    const isProtected = row.phase === "protected";
+    const grant = await machineGrantOf(
+      this.#context,
+      {
+        vaultId: row.vault_id,
+        machineId: row.machine_id,
+        groupId: groupIdOf(row),
+        disks: (machine?.registration?.disks ?? []).filter(
+          ({ identity }) => !excludedDisks.includes(identity),
+        ),
+        claimGrants: row.claim_grants,
+      },
+      signal,
+    );
+    return {
+      grant,
+      isProtected,
+      ...(isProtected ? {} : { stoppedReason: "FAILED_OVER" }),
+      excludedDisks,
+      pointIntervalSeconds: row.point_interval_seconds,
+      appPointIntervalSeconds: row.app_point_interval_seconds,
+      resyncRequest: row.resync_request,
+      ...(row.process_server_id === null ? {} : { processServerId: row.process_server_id }),
+    };
+  }
+}

@@ -1,0 +1,157 @@
+import { OsrError, messageOf } from "@osr/base/errors";
+import type { Uuid } from "@osr/base/uuid";
+import type { NetworkSpec } from "@osr/compute/compute-provider";
+import { adoptFailedOverMachines } from "@osr/failover/adoption";
+import type { FailedOverMachine } from "@osr/failover/failed-over-machine";
+import { type FailoverRequest, startFailover } from "@osr/failover/failover";
+import { planFailover } from "@osr/failover/failover-plan";
+import type { FailoverPorts } from "@osr/failover/failover-ports";
+import { choosePoint } from "@osr/failover/point-choice";
+import { LeaseGate } from "@osr/vault/replicas/lease-gate";
+import type {
+  AskedBy,
+  ReplicaFacts,
+  ReplicaHost,
+  ReplicaObjection,
+  ReplicaSpec,
+} from "@osr/vault/replicas/replica-host";
+
+/** Ports of failovers into the objects of one vault. */
+export type PortsOf = (vaultId: Uuid) => FailoverPorts;
+
+const FIRST_BOOT_MS = 15 * 60_000;
+
+/**
+ * Runs replicas on this machine, in this process: the disks that are not local yet are served from here, and a successor
+ * adopts them. One process at a time uses the run directory.
+ */
+export class LocalReplicaHost implements ReplicaHost, AsyncDisposable {
+  readonly #portsOf: PortsOf;
+  readonly #gate = new LeaseGate();
+  readonly #machines = new Map<Uuid, FailedOverMachine>();
+  readonly #starting = new Map<Uuid, Promise<FailedOverMachine>>();
+
+  private constructor(portsOf: PortsOf) {
+    this.#portsOf = portsOf;
+  }
+
+  /** Takes over what an earlier process of the same run directory has left. */
+  static async open(
+    portsOf: PortsOf,
+    vaultIds: readonly Uuid[],
+    signal: AbortSignal,
+  ): Promise<LocalReplicaHost> {
+    const host = new LocalReplicaHost(portsOf);
+    for (const vaultId of vaultIds) {
+      const { machines } = await adoptFailedOverMachines(portsOf(vaultId), signal);
+      for (const machine of machines) host.#machines.set(machine.replicaId, machine);
+    }
+    return host;
+  }
+
+  async preflight(spec: ReplicaSpec, signal: AbortSignal): Promise<readonly ReplicaObjection[]> {
+    const ports = this.#portsOf(spec.vaultId);
+    try {
+      const point = await choosePoint(spec.groupId, spec.point, ports, signal);
+      await planFailover(spec.machineId, point, ports, signal);
+      return [];
+    } catch (error) {
+      if (!(error instanceof OsrError) || error.retryable || signal.aborted) throw error;
+      return [{ code: error.code, message: messageOf(error) }];
+    }
+  }
+
+  async start(spec: ReplicaSpec, by: AskedBy, signal: AbortSignal): Promise<ReplicaFacts> {
+    this.#gate.pass(by);
+    const { replicaId } = spec;
+    let starting = this.#starting.get(replicaId);
+    if (starting === undefined) {
+      const known = this.#machines.get(replicaId);
+      starting = known === undefined ? this.#begin(spec, signal) : Promise.resolve(known);
+    }
+    return await factsOf(await starting);
+  }
+
+  async destroy(replicaId: Uuid, by: AskedBy): Promise<void> {
+    this.#gate.pass(by);
+    await this.#starting.get(replicaId)?.catch(() => undefined);
+    const machine = this.#machines.get(replicaId);
+    if (machine === undefined) return;
+    await machine.cleanup();
+    this.#machines.delete(replicaId);
+  }
+
+  async facts(replicaId: Uuid): Promise<ReplicaFacts | undefined> {
+    const machine = this.#machines.get(replicaId);
+    return machine === undefined ? undefined : await factsOf(machine);
+  }
+
+  list(): Promise<readonly ReplicaFacts[]> {
+    return Promise.all([...this.#machines.values()].map((machine) => factsOf(machine)));
+  }
+
+  async console(replicaId: Uuid, bytesMax: number): Promise<string> {
+    return (await this.#machines.get(replicaId)?.console(bytesMax)) ?? "";
+  }
+
+  /** Lets go of the machines: they stay as they are, for a successor. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.allSettled(this.#starting.values());
+    for (const machine of this.#machines.values()) await machine[Symbol.asyncDispose]();
+  }
+
+  #begin(spec: ReplicaSpec, signal: AbortSignal): Promise<FailedOverMachine> {
+    const { replicaId, vaultId } = spec;
+    const ports = this.#portsOf(vaultId);
+    const begun = startFailover(requestOf(spec, signal), ports)
+      .then((machine) => {
+        this.#machines.set(replicaId, machine);
+        return machine;
+      })
+      .finally(() => this.#starting.delete(replicaId));
+    this.#starting.set(replicaId, begun);
+    return begun;
+  }
+}
+
+function requestOf(spec: ReplicaSpec, signal: AbortSignal): FailoverRequest {
+  const { network, mac, cpuCount, memoryBytes } = spec;
+  return {
+    replicaId: spec.replicaId,
+    machineId: spec.machineId,
+    groupId: spec.groupId,
+    point: spec.point,
+    replica: {
+      name: spec.name,
+      ...(cpuCount === undefined ? {} : { cpuCount }),
+      ...(memoryBytes === undefined ? {} : { memoryBytes }),
+      ...(network === undefined || mac === undefined
+        ? {}
+        : { nics: [{ network: network.name, mac }] }),
+    },
+    ...(network === undefined ? {} : { network: networkSpecOf(network) }),
+    movesToLocalStorage: true,
+    timeoutMs: FIRST_BOOT_MS,
+    signal,
+  };
+}
+
+function networkSpecOf(network: NonNullable<ReplicaSpec["network"]>): NetworkSpec {
+  const { name, subnet, gateway, isIsolated, reservations } = network;
+  return { name, subnet, gateway, isolated: isIsolated, reservations };
+}
+
+async function factsOf(machine: FailedOverMachine): Promise<ReplicaFacts> {
+  const { state, reason } = await machine.status();
+  const { slot, cutId, unixMs } = machine.point;
+  return {
+    replicaId: machine.replicaId,
+    machineId: machine.machineId,
+    name: machine.name,
+    state,
+    ...(reason === undefined ? {} : { reason }),
+    point: { slot, cutId, class: machine.point.class === "app" ? "app" : "crash", unixMs },
+    ...(machine.network === undefined ? {} : { network: machine.network }),
+    isLocal: !machine.isServed,
+  };
+}
