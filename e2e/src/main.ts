@@ -9,14 +9,15 @@ import { rigMissing } from "./rig/requirements.ts";
 import { runScenario } from "./run-scenario.ts";
 import type { Scenario } from "./scenario.ts";
 import { fastPoints } from "./scenarios/fast-points.ts";
+import { kill } from "./scenarios/kill.ts";
 import { outage } from "./scenarios/outage.ts";
 import { resync } from "./scenarios/resync.ts";
 
-const SCENARIOS: readonly Scenario[] = [fastPoints, outage, resync];
+const SCENARIOS: readonly Scenario[] = [fastPoints, kill, outage, resync];
 
 const HELP = `usage: npm run e2e -- NAME [--json FILE]
 
-Runs an end-to-end scenario and writes {name, holds, seconds, checks: [{check, holds, detail}]}.
+Runs an end-to-end scenario and writes {name, holds, seconds, checks: [{check, holds, detail}], figures?}.
 Exit code: 0 it holds, 1 it does not, 2 it could not be run.
 
   --json FILE  where the result goes; standard output gets it otherwise

@@ -17,12 +17,16 @@ export async function runScenario(
     checks.push({ check: name, holds, detail });
     narrator.say(`${holds ? "holds" : "FAILS"}: ${name} (${detail})`);
   };
+  const figures: Record<string, unknown> = {};
+  const figure = (name: string, value: unknown): void => {
+    figures[name] = value;
+  };
   const before = await ownedByMachine();
   let path = "";
   try {
     await using folder = await makeRunFolder();
     path = folder.path;
-    await scenario.run({ narrator, signal, folder, check });
+    await scenario.run({ narrator, signal, folder, check, figure });
   } catch (error) {
     check("the scenario ran to its end", false, messageOf(error));
   }
@@ -34,5 +38,6 @@ export async function runScenario(
     holds: checks.length > 1 && checks.every(({ holds }) => holds),
     seconds: Math.round((performance.now() - begin) / 100) / 10,
     checks,
+    ...(Object.keys(figures).length === 0 ? {} : { figures }),
   };
 }

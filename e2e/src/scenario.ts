@@ -11,6 +11,8 @@ export type ScenarioContext = {
   readonly folder: RunFolder;
   /** Notes whether a claim holds, with the numbers behind it. */
   readonly check: (check: string, holds: boolean, detail: string) => void;
+  /** Puts measurements beside the checks. */
+  readonly figure: (name: string, value: unknown) => void;
 };
 
 /** An end-to-end scenario: real processes, real machines, and claims that can fail. */
@@ -28,4 +30,5 @@ export type ScenarioResult = {
   readonly holds: boolean;
   readonly seconds: number;
   readonly checks: readonly Check[];
+  readonly figures?: Readonly<Record<string, unknown>>;
 };

@@ -48,6 +48,11 @@ export async function restartFastAgent(machine: Machine): Promise<void> {
   );
 }
 
+/** Ends the agent with SIGKILL, whatever it is doing. */
+export async function killFastAgent(machine: Machine): Promise<void> {
+  await machine.shell.must("kill -9 $(cat /run/agent.pid)");
+}
+
 /** Ends the agent as an administrator would, and waits until it is gone. */
 export async function stopFastAgent(machine: Machine): Promise<void> {
   await machine.shell.must(

@@ -32,6 +32,8 @@ export class ReferenceSnapshots implements Disposable {
   readonly #cuts = new Map<string, FrozenCut>();
   readonly #hashes = new Map<string, Promise<string>>();
   #hook: HookChannel | undefined;
+  /** Called while the machine is frozen, after its disks were noted. */
+  whileFrozen: ((cutId: string) => Promise<void>) | undefined;
   #layerNo = 0;
 
   private constructor(machine: Machine, disks: readonly string[]) {
@@ -50,7 +52,10 @@ export class ReferenceSnapshots implements Disposable {
     const snapshots = new ReferenceSnapshots(machine, disks);
     snapshots.#hook = await HookChannel.connect(
       join(machine.directory, "hook"),
-      (cutId) => snapshots.take(cutId),
+      async (cutId) => {
+        await snapshots.take(cutId);
+        await snapshots.whileFrozen?.(cutId);
+      },
       narrator,
     );
     return snapshots;

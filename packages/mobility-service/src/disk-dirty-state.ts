@@ -129,6 +129,12 @@ export class DiskDirtyState {
     this.#returnedBlocks += this.live.blocks - blocks;
   }
 
+  /** Forgets everything: what is dirty will be found by its content. */
+  clear(): void {
+    for (const open of this.#open.splice(0)) this.#drop(open);
+    this.live.clear();
+  }
+
   #mergeOldest(): void {
     const oldest = must(this.#open.shift(), "oldest");
     must(this.#open[0], "next").set.addSet(oldest.set);

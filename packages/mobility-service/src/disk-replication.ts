@@ -205,8 +205,7 @@ export class DiskReplication {
     if (resync.isVoid) {
       if (stream.open !== undefined) await this.endInterval();
       // All that is dirty or unproven is found again by its content, since nothing has been compared yet.
-      this.state.returnAll();
-      this.state.live.clear();
+      this.state.clear();
       this.#comparison.restart();
       // Whoever distrusted the disk since then did so before anything is read.
       must(this.#resync, "resync").isVoid = false;
