@@ -2,6 +2,7 @@ import type { BlobItem, ContainerClient } from "@azure/storage-blob";
 
 import { assert } from "@osr/base/assert";
 import { OsrError, hasCode } from "@osr/base/errors";
+import { freeBuffer } from "@osr/base/free-buffer";
 import type { Scheduler } from "@osr/base/scheduler";
 import { KIB, MINUTE_MS, SECOND_MS } from "@osr/base/units";
 
@@ -115,6 +116,7 @@ export class AzureBlobStore implements ObjectStore {
       for await (const chunk of stream as AsyncIterable<Uint8Array>) {
         target.set(chunk, filled);
         filled += chunk.byteLength;
+        freeBuffer(chunk);
       }
       assert(filled === bytes, "the SDK gives as many bytes as the reply's Content-Length");
     });

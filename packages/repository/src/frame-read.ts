@@ -1,8 +1,9 @@
+import { must } from "@osr/base/assert";
 import { BLOCK_BYTES } from "@osr/base/block-range";
 import { OsrError } from "@osr/base/errors";
 import { KIB, MIB } from "@osr/base/units";
 
-import { type FrameContext, decodeFrame, frameBytesOf } from "./frame.ts";
+import { FRAME_MEMORY_BYTES, type FrameContext, decodeFrame, frameBytesOf } from "./frame.ts";
 import { REPOSITORY_ERRORS } from "./repository-errors.ts";
 import type { RunTable } from "./run-table.ts";
 
@@ -93,22 +94,40 @@ export function planReads(pieces: readonly FramePiece[]): FrameRead[] {
   return reads;
 }
 
+/** Memory for decoded frames, used in turn: the blocks of a frame stay until `frames` more were decoded. */
+export class FrameMemory {
+  readonly #memory: readonly Buffer[];
+  #next = 0;
+
+  constructor(frames: number) {
+    this.#memory = Array.from({ length: frames }, () => Buffer.allocUnsafeSlow(FRAME_MEMORY_BYTES));
+  }
+
+  next(): Buffer {
+    const memory = must(this.#memory[this.#next], "memory of a frame");
+    this.#next = (this.#next + 1) % this.#memory.length;
+    return memory;
+  }
+}
+
 /**
- * Decodes each frame of a read once and gives its blocks to `onBlocks`, piece by piece. `bytes` holds what was read.
- * Throws FRAME_DAMAGED, FRAME_UNAUTHENTIC.
+ * Decodes each frame of a read once, into `memory`, and gives its blocks to `onBlocks`, piece by piece. `bytes` holds what
+ * was read. Throws FRAME_DAMAGED, FRAME_UNAUTHENTIC.
  */
 export function decodePieces(
   read: Pick<FrameRead, "offset" | "pieces">,
   bytes: Buffer,
-  keys: { readonly key: Buffer; readonly context: FrameContext },
+  by: { readonly key: Buffer; readonly context: FrameContext; readonly memory: FrameMemory },
   onBlocks: (piece: FramePiece, blocks: Buffer) => void,
 ): void {
+  const { key, context, memory } = by;
   let plain: Buffer | undefined;
   let plainOffset = -1;
   for (const piece of read.pieces) {
     if (plain === undefined || piece.frameOffset !== plainOffset) {
       const offset = piece.frameOffset - read.offset;
-      plain = decodeFrame({ bytes, offset, frameNo: piece.frameNo, ...keys });
+      const target = memory.next();
+      plain = decodeFrame({ bytes, offset, frameNo: piece.frameNo, key, context, target });
       plainOffset = piece.frameOffset;
     }
     const from = piece.offsetInFrame * BLOCK_BYTES;

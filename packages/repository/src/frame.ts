@@ -22,6 +22,9 @@ const CODECS = { AS_IS: 0, ZSTD: 1 } as const;
 /** A frame that unpacks to more than its blocks must be seen to. */
 const UNPACK_SLACK_BYTES = 16;
 
+/** Memory into which any frame can be decoded. */
+export const FRAME_MEMORY_BYTES = FRAME_BLOCKS_MAX * BLOCK_BYTES + UNPACK_SLACK_BYTES;
+
 /** Where content is packed before it is encrypted: one for each thread. */
 const PACKED = Buffer.allocUnsafeSlow(packedBytesMax(FRAME_BLOCKS_MAX * BLOCK_BYTES));
 
@@ -165,10 +168,12 @@ export type DecodeFrameInput = {
   readonly context: FrameContext;
   /** The number that the index gives for this place; a frame with another one was moved. */
   readonly frameNo?: number;
+  /** FRAME_MEMORY_BYTES for the blocks; where it is absent, they get memory of their own. */
+  readonly target?: Buffer;
 };
 
 /**
- * The blocks of a frame. Throws FRAME_DAMAGED, or FRAME_UNAUTHENTIC where a whole frame does not open: wrong key, or a
+ * The blocks of a frame, a view of `target`. Throws FRAME_DAMAGED, or FRAME_UNAUTHENTIC where a whole frame does not open: wrong key, or a
  * frame of another object.
  */
 export function decodeFrame(input: DecodeFrameInput): Buffer {
@@ -194,13 +199,9 @@ export function decodeFrame(input: DecodeFrameInput): Buffer {
       { cause },
     );
   }
-  if (codec === CODECS.AS_IS) return content;
-  return unpack(content, plainBytes, offset);
-}
-
-function unpack(content: Buffer, plainBytes: number, offset: number): Buffer {
-  const target = Buffer.allocUnsafeSlow(plainBytes + UNPACK_SLACK_BYTES);
-  const bytes = unpackZstd(content, target);
+  const target = input.target ?? Buffer.allocUnsafeSlow(FRAME_MEMORY_BYTES);
+  const bytes = codec === CODECS.AS_IS ? content.copy(target) : unpackZstd(content, target);
+  freeBuffer(content);
   if (bytes === undefined) damaged(offset, "does not unpack");
   if (bytes !== plainBytes) damaged(offset, "unpacked length differs");
   return target.subarray(0, plainBytes);

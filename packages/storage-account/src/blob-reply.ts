@@ -1,5 +1,6 @@
 import type { ServerResponse } from "node:http";
 
+import { freeBuffer } from "@osr/base/free-buffer";
 import { httpTime } from "@osr/base/platform/iso-time";
 import { KIB } from "@osr/base/units";
 import type { OpenObject, StoredHead, StoredPage } from "@osr/repository/directory-store";
@@ -52,6 +53,8 @@ export async function sendObject(
     await object.read(offset, piece);
     await written(response, piece, signal);
   }
+  // The last piece has been handed to the system.
+  freeBuffer(buffer);
   response.end();
 }
 
