@@ -4,7 +4,9 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 import { BLOCK_BYTES } from "@osr/base/block-range";
+import { parseJson } from "@osr/base/json-shape";
 
+import { claimGrantShape, grantKeyOf, signClaimGrant } from "./claim-grant.ts";
 import { decodeDiskDescriptor, encodeDiskDescriptor } from "./disk-descriptor.ts";
 import {
   checkFrame,
@@ -14,6 +16,8 @@ import {
   prepareFrameContext,
 } from "./frame.ts";
 import { frameKeyOf, groupKeyOf, indexKeyOf, indexRootOf } from "./key-schedule.ts";
+import { readLogEnd, readLogTip } from "./log-end.ts";
+import { openSegment } from "./log-segment.ts";
 import { decodeObjectHeader, encodeObjectHeader } from "./object-header.ts";
 import {
   diskDescriptorName,
@@ -158,6 +162,43 @@ test("sealed-state/v1", async () => {
     decodeSealedState(await golden("sealed-state/v1/sealed.bin"), id),
     GOLDEN_SEALED,
   );
+});
+
+test("claim-grant and timeline, v1", async () => {
+  await using at = await temporaryStore();
+  const child = { ...GOLDEN_LOG, timeline: 2 };
+  const grant = parseJson((await golden("claim-grant/v1/grant.bin")).toString(), claimGrantShape);
+  assert.deepEqual(signClaimGrant(GOLDEN_VAULT_KEY, GOLDEN_LOG, 3), grant);
+  const descriptor = await golden("timeline/v1/disk.bin");
+  const parent = { timeline: 1, seq: 4, cause: "tampering" } as const;
+  const described = { ...GOLDEN_DESCRIPTOR, timeline: 2, parent };
+  assert.deepEqual(decodeDiskDescriptor(descriptor, indexRoot), described);
+  assert.ok(encodeDiskDescriptor(described, indexRoot).equals(descriptor));
+  const objects = {
+    [diskDescriptorName(GOLDEN_LOG)]: "recovery-point/v1/disk.bin",
+    [segmentName(GOLDEN_LOG, 1)]: "segment/v1/fence.seg",
+    [segmentName(GOLDEN_LOG, 2)]: "segment/v1/segment.seg",
+    [segmentName(GOLDEN_LOG, 3)]: "claim-grant/v1/failover.seg",
+    [segmentName(GOLDEN_LOG, 4)]: "claim-grant/v1/handover.seg",
+    [diskDescriptorName(child)]: "timeline/v1/disk.bin",
+    [segmentName(child, 1)]: "timeline/v1/fence.seg",
+  };
+  for (const [name, path] of Object.entries(objects))
+    await at.store.create(name, bodyOf(await golden(path)));
+  const failover = await golden("claim-grant/v1/failover.seg");
+  const ref = { seq: 3, sizeBytes: failover.length };
+  const { directory } = await openSegment(at.store, GOLDEN_LOG, ref, { indexRoot });
+  const { kind, grantKey } = directory.meta.fence ?? {};
+  assert.deepEqual([kind, grantKey], ["failover", grantKeyOf(GOLDEN_VAULT_KEY)]);
+  const tip = await readLogTip(at.store, GOLDEN_LOG, indexRoot);
+  assert.deepEqual(
+    [tip?.generation, tip?.meta.fence?.kind, tip?.meta.fence?.grant],
+    [3, "handover", grant.signature],
+  );
+  const { tip: first, base } = await readLogEnd(at.store, child, indexRoot);
+  assert.equal(first?.owner.header.generation, 4);
+  assert.equal(base?.seq, 4);
+  assert.ok(first.footer.previousHead.equals(base.head));
 });
 
 test("segment/v1: a whole vault of old bytes verifies and reads", async () => {
