@@ -8,7 +8,7 @@ import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { type Uuid, uuidOfName } from "@osr/base/uuid";
 import { signClaimGrant } from "@osr/repository/claim-grant";
 import { fenceForFailover } from "@osr/repository/log-claim";
-import { diskDescriptorName, segmentName } from "@osr/repository/object-names";
+import { diskDescriptorName, recoveryPointName, segmentName } from "@osr/repository/object-names";
 import { bodyOf } from "@osr/repository/object-store";
 import { verifyRepository } from "@osr/repository/repository-check";
 import { readDataKey } from "@osr/repository/wrapped-key";
@@ -217,6 +217,25 @@ test("a disk whose descriptor's name is taken is replicated on the next timeline
   assert.equal(point?.disks[0]?.timeline, 2);
   const disk = { machineId, identity: DISK.identity };
   await comparePoint(store, point, disk, models.get(DISK.identity)!);
+});
+
+test("a point whose name is taken is told, and the next one is made", async () => {
+  await using testbed = await openTestbed();
+  const store = await openStore(testbed.storeFolder);
+  await using running = await runServer(testbed, { store, scheduler: hastyScheduler });
+  using agent = await agentOf(testbed, running.port, machineId);
+  await agent.openSession([DISK]);
+  const models = new Map([[DISK.identity, new ModelDisk(BLOCKS)]]);
+  const dice = new Dice(3);
+  const name = recoveryPointName(VAULT_ID, machineId, 5);
+  await store.create(name, bodyOf(Buffer.from("squatted")));
+  await sendTagged(agent, models, { slot: 5, dice });
+  await eventually("it is told", () =>
+    running.server.status().health.some(({ code }) => code === "POINT_INVALID"),
+  );
+  await sendTagged(agent, models, { slot: 6, dice, nth: 1 });
+  await untilPoint(agent, 6);
+  assert.deepEqual(running.server.status().health, []);
 });
 
 test("a copy of a machine gets no session, and the machine keeps its own", async () => {

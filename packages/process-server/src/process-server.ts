@@ -145,6 +145,7 @@ export class ProcessServer implements Service {
         level: cache.level,
         freeShare: cache.freeShare,
         streams,
+        refusedPoints: this.#parts?.points.refusals ?? [],
         uploadBytesPerSecond,
         silentMachines: machines.map(({ hostName, silentMs }) => ({ name: hostName, silentMs })),
       }),

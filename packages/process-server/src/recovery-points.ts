@@ -36,6 +36,8 @@ type Group = {
   /** Newest slot that has a point. */
   createdSlot: number;
   newestPoint: PointSummary | undefined;
+  /** Why the newest point that could not be made never will be; until one is made. */
+  refusal: OsrError | undefined;
   readonly pending: Map<number, Pending>;
 };
 
@@ -69,6 +71,7 @@ export class RecoveryPoints {
       newestSlot: newest.slot,
       createdSlot: newest.slot,
       newestPoint: newest.offered,
+      refusal: undefined,
       pending: new Map(),
     };
     this.#groups.set(groupId, group);
@@ -87,6 +90,11 @@ export class RecoveryPoints {
   /** Newest slot of points and of tags on their way; -1 where there is none. */
   newestSlot(groupId: Uuid): number {
     return this.#groups.get(groupId)?.newestSlot ?? -1;
+  }
+
+  /** Why points were not made although the logs prove them: somebody else has their names. */
+  get refusals(): readonly OsrError[] {
+    return [...this.#groups.values()].flatMap(({ refusal }) => refusal ?? []);
   }
 
   /** True where the point of a tag is made, or a newer one is. */
@@ -153,8 +161,10 @@ export class RecoveryPoints {
         if (
           hasCode(error, REPOSITORY_ERRORS.SLOT_TAKEN) ||
           hasCode(error, REPOSITORY_ERRORS.POINT_INVALID)
-        )
+        ) {
+          group.refusal = error;
           return this.#forget(group, { tag });
+        }
       }
       await scheduler
         .sleep(retryDelayMs(CREATE_RETRY, attempt + 1, randomness), signal)
@@ -165,6 +175,7 @@ export class RecoveryPoints {
   /** Older tags that still wait can never become complete: each disk's log is in order. */
   #created(group: Group, point: PointSummary, { groupId, slot }: Tag): void {
     group.createdSlot = Math.max(group.createdSlot, slot);
+    group.refusal = undefined;
     const isNewest = slot > (group.newestPoint?.slot ?? -1);
     if (point.class !== "fuzzy" && isNewest) group.newestPoint = summaryOf(point);
     this.#context.log.info("recovery point", { groupId, slot, class: point.class });

@@ -44,6 +44,8 @@ export type HealthFacts = {
   readonly level: CacheLevel;
   readonly freeShare: number;
   readonly streams: readonly DiskStream[];
+  /** Of points that were not made although the logs prove them. */
+  readonly refusedPoints: readonly OsrError[];
   readonly uploadBytesPerSecond: number | undefined;
   readonly silentMachines: readonly { readonly name: string; readonly silentMs: number }[];
 };
@@ -54,6 +56,7 @@ export function healthOf(facts: HealthFacts): readonly HealthError[] {
     ...cacheHealth(facts),
     ...drainHealth(facts),
     ...facts.streams.flatMap(streamHealth),
+    ...facts.refusedPoints.map((error) => entry(error, error.message)),
     ...facts.silentMachines
       .filter(({ silentMs }) => silentMs > SILENT_MS_MAX)
       .map(({ name, silentMs }) =>
