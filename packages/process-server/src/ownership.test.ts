@@ -238,6 +238,24 @@ test("a point whose name is taken is told, and the next one is made", async () =
   assert.deepEqual(running.server.status().health, []);
 });
 
+test("a log that lost a segment is not gone on with, and the agent is told why", async () => {
+  await using testbed = await openTestbed();
+  const store = await openStore(testbed.storeFolder);
+  const models = new Map([[DISK.identity, new ModelDisk(BLOCKS)]]);
+  {
+    await using running = await runServer(testbed, { store });
+    using agent = await agentOf(testbed, running.port, machineId);
+    await agent.openSession([DISK]);
+    await sendTagged(agent, models, { slot: 1, dice: new Dice(4) });
+    await sendTagged(agent, models, { slot: 2, dice: new Dice(5), nth: 1 });
+    await untilPoint(agent, 2);
+  }
+  await store.delete(segmentName(ROOT, 2));
+  await using running = await runServer(testbed, { store });
+  using agent = await agentOf(testbed, running.port, machineId);
+  await assert.rejects(agent.openSession([DISK], 2), { code: "LOG_BROKEN", retryable: false });
+});
+
 test("a copy of a machine gets no session, and the machine keeps its own", async () => {
   await using testbed = await openTestbed();
   const store = await openStore(testbed.storeFolder);
