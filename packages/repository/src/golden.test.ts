@@ -5,8 +5,9 @@ import { test } from "node:test";
 
 import { BLOCK_BYTES } from "@osr/base/block-range";
 import { parseJson } from "@osr/base/json-shape";
+import { claimGrantShape } from "@osr/contracts/claim-grant";
 
-import { claimGrantShape, grantKeyOf, signClaimGrant } from "./claim-grant.ts";
+import { grantKeyOf, signClaimGrant } from "./claim-grant.ts";
 import { decodeDiskDescriptor, encodeDiskDescriptor } from "./disk-descriptor.ts";
 import {
   checkFrame,
