@@ -76,7 +76,7 @@ export class DiskDirtyState {
     return this.#open.length;
   }
 
-  /** Blocks that became live again without having changed: what they hold may be sent a second time. */
+  /** Blocks of intervals that became live again without having changed: what they hold is sent a second time. */
   get returnedBlocks(): number {
     return this.#returnedBlocks;
   }
@@ -114,9 +114,7 @@ export class DiskDirtyState {
 
   /** Returns a run that was taken and never acknowledged. */
   returnRun(start: number, count: number): void {
-    const { blocks } = this.live;
     this.live.add(start, count);
-    this.#returnedBlocks += this.live.blocks - blocks;
   }
 
   /** Returns all that is not vaulted to the live set. */

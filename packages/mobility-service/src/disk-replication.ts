@@ -292,9 +292,13 @@ export class DiskReplication {
 
   /** Makes those of the runs that are of this disk dirty again: they were taken, and nobody has acknowledged them. */
   returnRuns(runs: KeptRuns): void {
+    let isMine = false;
     runs.forEach((slot, start, count) => {
-      if (slot === this.#kept.slot) this.state.returnRun(start, count);
+      if (slot !== this.#kept.slot) return;
+      isMine = true;
+      this.state.returnRun(start, count);
     });
+    if (isMine) this.#repeatedBytes += runs.bytes;
   }
 
   /**
@@ -487,6 +491,7 @@ export class DiskReplication {
 
   #start(stream: Stream, batch: WrittenBatch, buffers: BatchBuffers): void {
     must(stream.open, "an interval is open").bytes += batch.body.length;
+    buffers.runs.bytes = batch.body.length;
     stream.window.start(this.#send(stream, batch, buffers));
   }
 

@@ -2,10 +2,13 @@ import { assert, must } from "@osr/base/assert";
 
 /** Numbers of one run: disk, first block, blocks. */
 const RUN_WORDS = 3;
+const COUNT = 0;
+const BYTES = 1;
+const RUNS_AT = 2;
 
 /** Memory of a list of `runsMax` runs. */
 export function keptRunsWords(runsMax: number): number {
-  return 1 + runsMax * RUN_WORDS;
+  return RUNS_AT + runsMax * RUN_WORDS;
 }
 
 /**
@@ -20,12 +23,21 @@ export class KeptRuns {
   }
 
   get size(): number {
-    return must(this.#words[0], "count");
+    return must(this.#words[COUNT], "count");
+  }
+
+  /** Of the batch that holds them, once it is on its way. */
+  get bytes(): number {
+    return must(this.#words[BYTES], "bytes");
+  }
+
+  set bytes(bytes: number) {
+    this.#words[BYTES] = bytes;
   }
 
   add(disk: number, start: number, count: number): void {
     const runs = this.size;
-    const last = 1 + (runs - 1) * RUN_WORDS;
+    const last = RUNS_AT + (runs - 1) * RUN_WORDS;
     const words = this.#words;
     if (
       runs > 0 &&
@@ -35,20 +47,21 @@ export class KeptRuns {
       words[last + 2] = must(words[last + 2], "count") + count;
       return;
     }
-    const at = 1 + runs * RUN_WORDS;
+    const at = RUNS_AT + runs * RUN_WORDS;
     assert(at + RUN_WORDS <= words.length, "there is room for one more run");
     words[at] = disk;
     words[at + 1] = start;
     words[at + 2] = count;
-    words[0] = runs + 1;
+    words[COUNT] = runs + 1;
   }
 
   clear(): void {
-    this.#words[0] = 0;
+    this.#words[COUNT] = 0;
+    this.#words[BYTES] = 0;
   }
 
   forEach(visit: (disk: number, start: number, count: number) => void): void {
-    for (let run = 0, at = 1; run < this.size; run++, at += RUN_WORDS)
+    for (let run = 0, at = RUNS_AT; run < this.size; run++, at += RUN_WORDS)
       visit(
         must(this.#words[at], "disk"),
         must(this.#words[at + 1], "start"),

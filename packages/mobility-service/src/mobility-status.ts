@@ -56,8 +56,8 @@ export type DiskStatus = {
   readonly sentBytes: number;
   /**
    * Part of `sentBytes` that may have been sent before, in this run or the one before it, although it had not changed since:
-   * batches that were sent more than once, and blocks that were taken and became dirty again because their acknowledgement
-   * never came or does not hold any more. An upper bound.
+   * batches that were sent more than once or whose acknowledgement never came, and blocks whose acknowledgement does not hold
+   * any more. An upper bound.
    */
   readonly sentAgainBytes: number;
   readonly readBytes: number;

@@ -18,7 +18,7 @@ class Bench {
   changes: (number | "lost" | Error)[] = [];
   fail: Partial<Record<"freeze" | "read" | "thaw" | "hook" | "pause", Error>> = {};
   room = true;
-  readonly remainder = new Remainder(new KeptRuns(new Uint32Array(1)));
+  readonly remainder = new Remainder(new KeptRuns(new Uint32Array(2)));
 
   run(more: Partial<QuietInstantPorts> = {}): ReturnType<typeof readQuietInstant> {
     const prepared: PreparedFreeze = {
@@ -160,7 +160,7 @@ test("lost events make all disks distrusted, before whoever drains goes on", () 
 });
 
 test("the remainder takes runs of several disks until it is full", () => {
-  const remainder = new Remainder(new KeptRuns(new Uint32Array(1)));
+  const remainder = new Remainder(new KeptRuns(new Uint32Array(2)));
   const room = remainder.memory.length / BLOCK_BYTES;
   remainder.push(0, 7, 256);
   remainder.push(1, 2 ** 32 - 1, 1);
