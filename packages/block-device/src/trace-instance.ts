@@ -183,6 +183,11 @@ export class TraceInstance implements Disposable {
   }
 }
 
+/** Removes an instance that a dead process left. Throws TRACKER_BUSY, TRACEFS_UNAVAILABLE. */
+export function removeTraceInstance(name: string): void {
+  removeInstance(folderOf(name));
+}
+
 function folderOf(name: string): string {
   assert(NAME.test(name), `not a name for a trace instance: ${name}`);
   return path.join(mountedTracefs(), "instances", name);

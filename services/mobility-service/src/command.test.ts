@@ -1,14 +1,15 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { stripTypeScriptTypes } from "node:module";
 import { runInNewContext } from "node:vm";
 
 import type { MobilityStatus } from "@osr/mobility-service/mobility-status";
 
+import { becomeAgent } from "./living-agent.ts";
 import { NODE_FLAGS } from "./node-flags.ts";
 
 const MAIN = join(import.meta.dirname, "main.ts");
@@ -50,6 +51,21 @@ test("a wrong word says how the command is used", () => {
   const { code, errors } = run("go");
   assert.equal(code, 2);
   assert.match(errors, /USAGE: no such command: go\n\s+remedy: osr-mobility-service run/);
+});
+
+test("forget removes what a killed service left, but not under a living one", (t) => {
+  const configuration = folderWith(t, WELL);
+  const folder = dirname(configuration);
+  writeFileSync(join(folder, "dirty-state"), "");
+  writeFileSync(join(folder, "agent"), "1 0");
+  const { code, errors } = run("forget", "--config", configuration);
+  if (errors.includes("TRACEFS_UNAVAILABLE")) return t.skip(errors);
+  assert.equal(code, 0, errors);
+  assert.deepEqual(readdirSync(folder).toSorted(), ["configuration.json", "status.json"]);
+  becomeAgent(folder);
+  const refused = run("forget", "--config", configuration);
+  assert.equal(refused.code, 1);
+  assert.match(refused.errors, /TRACKER_BUSY/);
 });
 
 test("a file that the configuration names and that is missing is named with its field", (t) => {

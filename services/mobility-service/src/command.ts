@@ -1,12 +1,13 @@
 import { OsrError, defineErrors, messageOf } from "@osr/base/errors";
 
+import { forgetState } from "./forget-state.ts";
 import { runMobilityService } from "./run-mobility-service.ts";
 import { printStatus } from "./print-status.ts";
 
 const ERRORS = defineErrors({
   USAGE: {
     retryable: false,
-    hint: "osr-mobility-service run [--config FILE] | status [--config FILE] [--json]",
+    hint: "osr-mobility-service run [--config FILE] | status [--config FILE] [--json] | forget [--config FILE]",
   },
 });
 
@@ -14,11 +15,13 @@ const CONFIGURATION_DEFAULT = "/etc/osr/mobility-service.json";
 
 const HELP = `usage: osr-mobility-service run [--config FILE]
        osr-mobility-service status [--config FILE] [--json]
+       osr-mobility-service forget [--config FILE]
 
 The mobility service of Open Site Recovery: replicates the disks of this machine to its process server.
 
   run            protect this machine, until SIGTERM
   status         what the running service says of itself; exit code 1 where it is not well
+  forget         remove what a killed service left for its successor, as before uninstalling it
   --config FILE  its configuration, by default ${CONFIGURATION_DEFAULT}; \`osr mobility-service enrol\` writes it
   --json         as JSON
 `;
@@ -34,7 +37,8 @@ export async function runCommand(words: readonly string[]): Promise<number> {
   try {
     const { verb, configuration, json } = commandOf(words);
     if (verb === "status") return printStatus(configuration, json);
-    await runMobilityService(configuration);
+    if (verb === "forget") forgetState(configuration);
+    else await runMobilityService(configuration);
     return 0;
   } catch (error) {
     const code = error instanceof OsrError ? error.code : "INTERNAL";
@@ -46,7 +50,7 @@ export async function runCommand(words: readonly string[]): Promise<number> {
 
 function commandOf(words: readonly string[]): Command {
   const [verb, ...rest] = words;
-  if (verb !== "run" && verb !== "status")
+  if (verb !== "run" && verb !== "status" && verb !== "forget")
     throw new OsrError(ERRORS.USAGE, `no such command: ${verb ?? "none was given"}`);
   let configuration = CONFIGURATION_DEFAULT;
   let json = false;

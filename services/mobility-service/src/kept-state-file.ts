@@ -12,9 +12,13 @@ const BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id";
 /** Disposed of at a clean end: then nobody tracks, and there is nothing to go on with. */
 export type KeptStateFile = Disposable & { readonly kept: KeptOptions | undefined };
 
+export function keptStateFile(folder: string): string {
+  return join(folder, "dirty-state");
+}
+
 /** What the agent knows, in a file in memory that outlives it; see KeptState. Without it, every start compares the disks. */
 export function openKeptStateFile(folder: string, log: Log): KeptStateFile {
-  const file = join(folder, "dirty-state");
+  const file = keptStateFile(folder);
   try {
     const memory = mapMemory(file, KeptState.bytes(REPLICATION_LIMITS));
     return {

@@ -7,13 +7,14 @@ import { BLOCK_DEVICE_ERRORS } from "@osr/block-device/block-device-errors";
 /** Field of /proc/PID/stat, counted from the one after the name of the program. */
 const STATE_FIELD = 0;
 const START_FIELD = 19;
+const NAME = "agent";
 
 /**
  * Notes in `folder`, which is in memory, that this process is the agent. Two must never read one ring of trace events.
- * Throws TRACKER_BUSY where the one before it lives.
+ * Returns the name of the note. Throws TRACKER_BUSY where the one before it lives.
  */
-export function becomeAgent(folder: string, pid: number = process.pid): void {
-  const file = join(folder, "agent");
+export function becomeAgent(folder: string, pid: number = process.pid): string {
+  const file = join(folder, NAME);
   const known = textOf(file);
   const [knownPid = "", start] = known?.split(" ") ?? [];
   if (known !== undefined && Number(knownPid) !== pid && startOf(knownPid) === start)
@@ -22,6 +23,7 @@ export function becomeAgent(folder: string, pid: number = process.pid): void {
       `the mobility service runs already, as process ${knownPid}`,
     );
   writeFileSync(file, `${pid} ${startOf(String(pid))}`, { mode: 0o644 });
+  return NAME;
 }
 
 /** When a process that lives was started, in ticks since the boot: numbers of processes are used again. */

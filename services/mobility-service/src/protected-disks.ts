@@ -10,14 +10,14 @@ import type {
 import { eventDeviceOf } from "@osr/block-device/tracefs-tracker";
 import { learnEventDevices } from "@osr/block-device/trust";
 
+import { LEARNING_INSTANCE } from "./trace-instances.ts";
+
 const ERRORS = defineErrors({
   NO_DISKS: {
     retryable: false,
     hint: "Look at the reasons in the log, and at the field `disks` of the configuration.",
   },
 });
-
-const LEARNING_INSTANCE = "osr-mobility-learning";
 
 /** A disk of this machine that is to be protected. */
 export type ProtectedDisk = {

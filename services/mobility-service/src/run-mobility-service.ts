@@ -38,11 +38,11 @@ import { refusedDisks, watchForReplicatedData } from "./self-protection.ts";
 import { openSerialHook } from "./serial-hook.ts";
 import { startReasonOf } from "./start-reason.ts";
 import { statusWriter } from "./status-file.ts";
+import { TRACKER_INSTANCE } from "./trace-instances.ts";
 
 const AGENT_VERSION = "0.1.0";
 /** Beside the configuration: which machine this enrolment belongs to. */
 const IDENTITY_FILE = "identity.json";
-const TRACKER_INSTANCE = "osr-mobility-service";
 const RING_BYTES_PER_CPU = 4 * MIB;
 /** While tests hold the thaw, they compare whole disks. */
 const HOOK_GUARD_LIMIT_MS = MINUTE_MS;
