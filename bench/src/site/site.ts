@@ -56,7 +56,7 @@ export class Site implements AsyncDisposable {
     const child = spawnTied(
       process.execPath,
       [
-        [osr, "up", "--directory", directory, "--host", HOST],
+        [osr, "up", "--no-vault", "--directory", directory, "--host", HOST],
         ["--process-server-port", String(processServerPort)],
         ["--storage-account-port", String(storageAccountPort)],
       ].flat(),

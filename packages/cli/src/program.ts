@@ -37,8 +37,12 @@ export type UpOptions = {
   readonly host: string;
   readonly processServerPort: number;
   readonly storageAccountPort: number;
-  /** Further addresses of the process server, beside `host`. */
+  readonly vaultPort: number;
+  readonly configurationServerPort: number;
+  /** Further addresses under which machines reach the site, beside `host`. */
   readonly processServerName: readonly string[];
+  /** False: storage account and process server alone; machines are enrolled by `osr mobility-service enrol --site`. */
+  readonly vault: boolean;
 };
 
 export type EnrolOptions = {
@@ -152,11 +156,14 @@ function addSite(program: Command, actions: Actions, shown: Shown): void {
     .option("--host <address>", "address to listen on", "127.0.0.1")
     .option("--process-server-port <port>", "port for replication data", port, 9443)
     .option("--storage-account-port <port>", "port of the storage account", port, 10443)
+    .option("--vault-port <port>", "port of the vault", port, 8443)
+    .option("--configuration-server-port <port>", "port of the configuration server", port, 4443)
     .option(
       "--process-server-name <address...>",
-      "further addresses under which machines reach the process server",
+      "further addresses under which machines reach the site; the last one is what they are told",
       [],
     )
+    .option("--no-vault", "only a storage account and a process server, without a control plane")
     .action(shown(actions.up));
   program
     .command("doctor")

@@ -100,7 +100,7 @@ test("a disk is protected by the commands of osr and comes back, byte for byte, 
   const up = await running(
     t,
     [
-      ["up", "--directory", site],
+      ["up", "--no-vault", "--directory", site],
       ["--process-server-port", ports.server, "--storage-account-port", ports.storage],
     ].flat(),
     (line) => line.startsWith("ready"),

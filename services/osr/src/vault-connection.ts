@@ -33,9 +33,8 @@ export function vaultConnection(signal: AbortSignal): ManagementPorts {
       return createManagement(
         {
           vaultUrl,
-          authorityPem:
-            authorityFile === undefined ? undefined : read(authorityFile, (text) => text),
-          token: () => read(tokenFile, (text) => text.trim()),
+          authorityPem: authorityFile === undefined ? undefined : fileText(authorityFile),
+          token: () => fileText(tokenFile).trim(),
         },
         {
           ...where,
@@ -52,6 +51,11 @@ export function vaultConnection(signal: AbortSignal): ManagementPorts {
 /** `OSR_CONTEXTS` where it is set, so that several users of one account can have their own. */
 function contextsFile(): string {
   return process.env["OSR_CONTEXTS"] ?? join(homedir(), ".config/osr/contexts.json");
+}
+
+/** The content of a file that a person named. Throws CONTEXT_FILE_INVALID. */
+export function fileText(file: string): string {
+  return read(file, (text) => text);
 }
 
 function read<T>(file: string, parse: (text: string) => T): T {

@@ -3,43 +3,84 @@ import { join } from "node:path";
 import type { UpOptions } from "@osr/cli/program";
 
 import { aborted } from "../interruption.ts";
-import { makeSite } from "../site/make-site.ts";
+import { makeSite, rememberVault } from "../site/make-site.ts";
+import type { SiteFolder } from "../site/site-folder.ts";
+import type { Site } from "../site/site.ts";
+import { startControlPlane } from "../up/control-plane.ts";
 import { RoleProcess } from "../up/role-process.ts";
+
+type MadeSite = { readonly folder: SiteFolder; readonly site: Site };
 
 /** `osr up`: makes the site the first time, runs its roles as child processes, ends them with Ctrl-C. */
 export async function up(options: UpOptions, signal: AbortSignal): Promise<void> {
-  const { folder, site } = await makeSite(options);
-  const say = (line: string): void => {
-    process.stdout.write(`${line}\n`);
-  };
-  const role = (name: string, configFile: string): RoleProcess =>
-    new RoleProcess({
+  const made = await makeSite(options);
+  const { folder, site } = made;
+  const roles: RoleProcess[] = [];
+  const start = async (name: string, configFile: string): Promise<void> => {
+    const role = new RoleProcess({
       words: [name, "run"],
       configFile,
       logFile: join(folder.root, `${name}.log`),
       say,
     });
-  const storageAccount = role("storage-account", folder.storageAccount.configFile);
-  const processServer = role("process-server", folder.processServer.configFile);
+    roles.push(role);
+    await role.start();
+  };
   try {
-    await storageAccount.start();
-    say(`storage account   https://${site.host}:${site.storageAccountPort}`);
-    await processServer.start();
-    say(`process server    https://${site.host}:${site.processServerPort}`);
-    say(`vault             ${site.vaultId}`);
-    say(
-      `vault key         ${folder.vaultKeyFile} (keep a copy elsewhere: without it no data can be read)`,
-    );
-    say("\nnext:");
-    say(
-      `  osr mobility-service enrol NAME --site ${options.directory} --out NAME --process-server ${site.host}:${site.processServerPort}`,
-    );
-    say(`  osr repository points --site ${options.directory}`);
+    await start("storage-account", folder.storageAccount.configFile);
+    say(`storage account        https://${site.host}:${site.storageAccountPort}`);
+    if (options.vault) await startWithVault(options, made, start, signal);
+    else await startWithoutVault(options, made, start);
     say("ready; Ctrl-C ends the site");
     await aborted(signal);
   } finally {
-    // The process server first, so that it can still upload what it has closed.
-    await processServer.stop();
-    await storageAccount.stop();
+    // In reverse, so that the process server can still upload what it has closed.
+    for (const role of roles.toReversed()) await role.stop();
   }
+}
+
+async function startWithVault(
+  options: UpOptions,
+  made: MadeSite,
+  start: (name: string, configFile: string) => Promise<void>,
+  signal: AbortSignal,
+): Promise<void> {
+  const { folder, site } = made;
+  const { vaultId, contextsFile } = await startControlPlane(options, made, start, signal);
+  rememberVault(folder, site, vaultId);
+  say(`vault                  https://${options.host}:${options.vaultPort}`);
+  say(`configuration server   https://${options.host}:${options.configurationServerPort}`);
+  say(`process server         https://${site.host}:${site.processServerPort}`);
+  sayKey(folder, vaultId);
+  say("\nnext:");
+  say(`  export OSR_CONTEXTS=${contextsFile}`);
+  say("  osr fabric list");
+  const config = join(folder.root, "configuration-server", "config.json");
+  say(`  osr configuration-server token create --config ${config} --out web01.token`);
+}
+
+async function startWithoutVault(
+  options: UpOptions,
+  { folder, site }: MadeSite,
+  start: (name: string, configFile: string) => Promise<void>,
+): Promise<void> {
+  await start("process-server", folder.processServer.configFile);
+  say(`process server         https://${site.host}:${site.processServerPort}`);
+  sayKey(folder, site.vaultId);
+  say("\nnext:");
+  say(
+    `  osr mobility-service enrol NAME --site ${options.directory} --out NAME --process-server ${site.host}:${site.processServerPort}`,
+  );
+  say(`  osr repository points --site ${options.directory}`);
+}
+
+function sayKey(folder: SiteFolder, vaultId: string): void {
+  say(`vault id               ${vaultId}`);
+  say(
+    `vault key              ${folder.vaultKeyFile} (keep a copy elsewhere: without it no data can be read)`,
+  );
+}
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
 }

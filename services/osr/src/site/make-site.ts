@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readFileSync, statfsSync } from "node:fs";
 import type { UpOptions } from "@osr/cli/program";
 import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { GIB } from "@osr/base/units";
-import { randomUuid } from "@osr/base/uuid";
+import { type Uuid, randomUuid } from "@osr/base/uuid";
 
 import { writeDurably, writeOnce } from "./durable-file.ts";
 import { roleCertificate, siteAuthority } from "./site-certificates.ts";
@@ -50,6 +50,11 @@ function writeSiteFile(folder: SiteFolder, options: UpOptions): Site {
   const site = { vaultId: ids.vaultId, siteId: ids.siteId, ...addresses };
   writeDurably(folder.siteFile, json(site), 0o644);
   return site;
+}
+
+/** The vault whose objects commands about this site look at from now on. */
+export function rememberVault(folder: SiteFolder, site: Site, vaultId: Uuid): void {
+  if (site.vaultId !== vaultId) writeDurably(folder.siteFile, json({ ...site, vaultId }), 0o644);
 }
 
 function writeTokenHashes(folder: SiteFolder): void {
@@ -102,7 +107,7 @@ function writeConfigurations(folder: SiteFolder, site: Site): void {
 }
 
 /** The cache gets a quarter of what is free: on a site's only machine, the storage account needs the rest. */
-function cacheBytesOf(root: string): number {
+export function cacheBytesOf(root: string): number {
   const { bavail, bsize } = statfsSync(root);
   return Math.max(CACHE_BYTES_MIN, Math.floor((bavail * bsize) / 4));
 }
