@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 
 import { rigSettings } from "./settings.ts";
@@ -12,6 +12,8 @@ export type RunFolder = AsyncDisposable & {
 
 export async function makeRunFolder(): Promise<RunFolder> {
   const path = await mkdtemp(join(rigSettings().temporaryDirectory, "osr-e2e-"));
+  // PostgreSQL runs as a user of its own, who passes through.
+  await chmod(path, 0o711);
   return {
     path,
     async folder(name) {

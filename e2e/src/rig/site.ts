@@ -15,11 +15,16 @@ import { RIG_ERRORS } from "./rig-errors.ts";
 import { PROJECT_DIRECTORY } from "./settings.ts";
 
 export const OSR = join(PROJECT_DIRECTORY, "services", "osr", "src", "main.ts");
-const READY_TIMEOUT_MS = 60 * SECOND_MS;
+const READY_TIMEOUT_MS = 2 * MINUTE_MS;
 const STOP_TIMEOUT_MS = 30 * SECOND_MS;
 const POLL_MS = 50;
 
-export type SiteRole = "storage-account" | "process-server";
+export type SiteRole = "storage-account" | "process-server" | "vault" | "configuration-server";
+
+export type SiteOptions = {
+  /** With vault and configuration server; machines are then enrolled by tokens. */
+  readonly withVault?: boolean;
+};
 
 export type Enrolment = {
   readonly machineId: string;
@@ -32,22 +37,31 @@ export class Site implements AsyncDisposable {
   readonly directory: string;
   readonly processServerPort: number;
   readonly storageAccountPort: number;
+  readonly vaultPort: number;
+  readonly configurationServerPort: number;
   readonly #child: ChildProcess;
 
-  private constructor(
-    directory: string,
-    ports: { readonly processServer: number; readonly storageAccount: number },
-    child: ChildProcess,
-  ) {
+  private constructor(directory: string, ports: SitePorts, child: ChildProcess) {
     this.directory = directory;
     this.processServerPort = ports.processServer;
     this.storageAccountPort = ports.storageAccount;
+    this.vaultPort = ports.vault;
+    this.configurationServerPort = ports.configurationServer;
     this.#child = child;
   }
 
   /** Makes a site in `directory`, an existing folder, and starts it; resolves when its roles serve. */
-  static async start(directory: string, signal?: AbortSignal): Promise<Site> {
-    const ports = { processServer: await freePort(), storageAccount: await freePort() };
+  static async start(
+    directory: string,
+    signal?: AbortSignal,
+    { withVault = false }: SiteOptions = {},
+  ): Promise<Site> {
+    const ports: SitePorts = {
+      processServer: await freePort(),
+      storageAccount: await freePort(),
+      vault: await freePort(),
+      configurationServer: await freePort(),
+    };
     await using log = await open(join(directory, "up.log"), "a");
     const child = spawnTied(
       process.execPath,
@@ -55,6 +69,9 @@ export class Site implements AsyncDisposable {
         [OSR, "up", "--directory", directory, "--host", "127.0.0.1"],
         ["--process-server-port", String(ports.processServer)],
         ["--storage-account-port", String(ports.storageAccount)],
+        ["--vault-port", String(ports.vault)],
+        ["--configuration-server-port", String(ports.configurationServer)],
+        withVault ? [] : ["--no-vault"],
         // Machines of the rig see the host's loopback under this address.
         ["--process-server-name", HOST_ADDRESS],
       ].flat(),
@@ -80,6 +97,31 @@ export class Site implements AsyncDisposable {
       { timeoutMs: 10 * MINUTE_MS, signal },
     );
     return text.trim() === "" ? undefined : (JSON.parse(text) as unknown);
+  }
+
+  /** Runs an `osr` command that talks to the site's vault and gives what it prints as JSON. */
+  async manage(words: readonly string[], signal?: AbortSignal): Promise<unknown> {
+    const text = await runCommand(process.execPath, [OSR, "-o", "json", ...words], {
+      timeoutMs: 20 * MINUTE_MS,
+      environment: { OSR_CONTEXTS: join(this.directory, "contexts.json") },
+      signal,
+    });
+    return text.trim() === "" ? undefined : (JSON.parse(text) as unknown);
+  }
+
+  /** A one-time token file with which the mobility service of a machine joins the site's configuration server. */
+  async enrolmentToken(name: string): Promise<string> {
+    const out = join(this.directory, `${name}.token`);
+    await runCommand(
+      process.execPath,
+      [
+        [OSR, "configuration-server", "token", "create", "--out", out],
+        ["--config", join(this.directory, "configuration-server", "config.json")],
+        ["--address", `${HOST_ADDRESS}:${this.configurationServerPort}`],
+      ].flat(),
+      { timeoutMs: MINUTE_MS },
+    );
+    return out;
   }
 
   /** Enrols a machine of the rig, which reaches process servers at the host's address: the site's, or those of `ports`. */
@@ -137,6 +179,13 @@ export class Site implements AsyncDisposable {
     }
   }
 }
+
+type SitePorts = {
+  readonly processServer: number;
+  readonly storageAccount: number;
+  readonly vault: number;
+  readonly configurationServer: number;
+};
 
 /** A TCP port of loopback that nobody uses at the moment. */
 export async function freePort(): Promise<number> {
