@@ -13,9 +13,12 @@ const ERRORS = defineErrors({
 export const OUTPUT_FORMATS = ["table", "json", "yaml", "tsv"] as const;
 export type OutputFormat = (typeof OUTPUT_FORMATS)[number];
 
+/** The key of what a result looks like for people, where columns of its fields do not say it. */
+export const AS_TEXT: unique symbol = Symbol("as text");
+
 /** One result, or several of a kind; the keys of the first row are the columns of a table. */
 export type Output =
-  | Readonly<Record<string, unknown>>
+  | (Readonly<Record<string, unknown>> & { readonly [AS_TEXT]?: string })
   | readonly Readonly<Record<string, unknown>>[];
 
 /** `output` as text that ends with a line feed; nothing for an empty list in a table or tsv. */
@@ -30,7 +33,7 @@ export function formatOutput(output: Output, format: OutputFormat): string {
         .map((row) => `${Object.values(row).map(cell).join("\t")}\n`)
         .join("");
     case "table":
-      return isList(output) ? tableOf(output) : listing(output);
+      return isList(output) ? tableOf(output) : (output[AS_TEXT] ?? listing(output));
   }
 }
 

@@ -30,6 +30,8 @@ export const INTERVALS_OPEN_MAX = 4;
 /** Body of any JSON request. */
 export const JSON_BYTES_MAX = MIB;
 export const DISKS_PER_MACHINE_MAX = 256;
+/** Things that are wrong at once, in one heartbeat or its reply. */
+export const HEALTH_ERRORS_MAX = 256;
 
 export const routes = {
   /** POST SessionRequest: SessionReply. Replaces any earlier session of the machine. */
@@ -206,16 +208,38 @@ export const healthErrorShape: Shape<HealthError> = object<HealthError>({
   diskId: optional(uuidText),
 });
 
+/** How far a disk is at the agent, since the agent was started. */
+export type AgentDiskBytes = {
+  readonly diskId: Uuid;
+  readonly readBytes: number;
+  readonly sentBytes: number;
+  /** Changed and not read yet. */
+  readonly dirtyBytes: number;
+  /** While the disk is compared with its log. */
+  readonly comparedBytes?: number | undefined;
+};
+
+const agentDiskBytesShape: Shape<AgentDiskBytes> = object<AgentDiskBytes>({
+  diskId: uuidText,
+  readBytes: integer(0),
+  sentBytes: integer(0),
+  dirtyBytes: integer(0),
+  comparedBytes: optional(integer(0)),
+});
+
 export type HeartbeatRequest = {
   readonly epoch: number;
   readonly pointsMissed: number;
+  /** What is wrong at the machine. */
   readonly health: readonly HealthError[];
+  readonly disks?: readonly AgentDiskBytes[] | undefined;
 };
 
 export const heartbeatRequestShape: Shape<HeartbeatRequest> = object<HeartbeatRequest>({
   epoch: integer(1),
   pointsMissed: integer(0),
-  health: list(healthErrorShape, 256),
+  health: list(healthErrorShape, HEALTH_ERRORS_MAX),
+  disks: optional(list(agentDiskBytesShape, DISKS_PER_MACHINE_MAX)),
 });
 
 /** A recovery point as the agent is told of it. */
@@ -233,17 +257,44 @@ export const pointSummaryShape: Shape<PointSummary> = object<PointSummary>({
   unixMs: integer(0),
 });
 
+/** Where the bytes of a disk are behind the agent, since the process server was started. */
+export type ServerDiskBytes = {
+  readonly diskId: Uuid;
+  /** Compressed and encrypted, durable in the cache. */
+  readonly spooledBytes: number;
+  readonly pendingUploadBytes: number;
+  readonly vaultedBytes: number;
+};
+
 export type HeartbeatReply = {
   readonly disks: readonly AckedDisk[];
   readonly delayMs: number;
   /** Newest recovery point of the group. */
   readonly newestPoint?: PointSummary;
+  /** What is wrong at the process server and concerns this machine. */
+  readonly health?: readonly HealthError[] | undefined;
+  readonly bytes?: readonly ServerDiskBytes[] | undefined;
+  /** The process server's clock, so that the agent notices when its own differs. No rule depends on it. */
+  readonly unixMs?: number | undefined;
 };
 
 export const heartbeatReplyShape: Shape<HeartbeatReply> = object<HeartbeatReply>({
   disks: list(object<AckedDisk>(ackedDiskFields), DISKS_PER_MACHINE_MAX),
   delayMs: integer(0),
   newestPoint: optional(pointSummaryShape),
+  health: optional(list(healthErrorShape, HEALTH_ERRORS_MAX)),
+  bytes: optional(
+    list(
+      object<ServerDiskBytes>({
+        diskId: uuidText,
+        spooledBytes: integer(0),
+        pendingUploadBytes: integer(0),
+        vaultedBytes: integer(0),
+      }),
+      DISKS_PER_MACHINE_MAX,
+    ),
+  ),
+  unixMs: optional(integer(0)),
 });
 
 export type ComparisonRequest = { readonly epoch: number };

@@ -179,6 +179,11 @@ export class DiskReplication {
     return this.#granted().diskId;
   }
 
+  /** Its id, while there is a session that says it. */
+  get diskIdNow(): Uuid | undefined {
+    return this.#stream?.diskId;
+  }
+
   /** Takes down a change; 512-byte sectors of the whole disk. Allocates a page of a bitmap at most. */
   changed(sector: number, sectorCount: number): void {
     const first = Math.floor(sector / BLOCK_SECTORS);

@@ -70,6 +70,22 @@ export const MOBILITY_ERRORS = defineErrors({
     retryable: true,
     hint: "The next attempt is made by itself. If it happens often, the disks are written to faster than they can be read and sent, or a writer bypasses the file systems.",
   },
+  FREEZE_OVERSHOT: {
+    retryable: true,
+    hint: "A thaw waits behind a freeze that is still syncing. Look for slow disks and for programs that write very much at once; the point itself is good.",
+  },
+  CLOCK_SKEWED: {
+    retryable: true,
+    hint: "Synchronise the clocks of both machines (such as with chrony). Replication does not depend on them, the times of recovery points and certificates do.",
+  },
+  CERTIFICATE_EXPIRING: {
+    retryable: false,
+    hint: "Enrol the machine again (osr mobility-service enrol) before its certificate ends.",
+  },
+  CERTIFICATE_EXPIRED: {
+    retryable: false,
+    hint: "Enrol the machine again (osr mobility-service enrol); changes are collected meanwhile. If it should still be valid, compare the clocks.",
+  },
   APP_SCRIPT_FAILED: {
     retryable: true,
     hint: "The point is crash-consistent instead of app-consistent. Run the script by hand and look at its messages.",

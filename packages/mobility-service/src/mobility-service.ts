@@ -11,17 +11,25 @@ import { type Uuid, randomUuid } from "@osr/base/uuid";
 import type { ChangeTracker, KernelCounters } from "@osr/block-device/change-tracker";
 import type { Freezer } from "@osr/block-device/freezer";
 import type { DirectReader, ProtectableDisk } from "@osr/block-device/protected-disk";
-import type {
-  HealthError,
-  HeartbeatReply,
-  MachineDescription,
-  PointSummary,
+import {
+  type AgentDiskBytes,
+  HEALTH_ERRORS_MAX,
+  type HealthError,
+  type HeartbeatReply,
+  type MachineDescription,
+  type PointSummary,
 } from "@osr/contracts/agent-protocol";
 
 import { allDone } from "./all-done.ts";
 import { BatchMemory } from "./batch-memory.ts";
 import { ChangeIntake } from "./change-intake.ts";
 import { CopyRate } from "./copy-rate.ts";
+import {
+  type CertificateLife,
+  certificateHealth,
+  clockHealth,
+  freezeHealth,
+} from "./machine-health.ts";
 import { Cut, type CutOutcome, type PointScripts } from "./cut.ts";
 import { DirtyMemory } from "./dirty-memory.ts";
 import { DiskReplication } from "./disk-replication.ts";
@@ -40,7 +48,7 @@ import {
   returnUnanswered,
 } from "./kept-start.ts";
 import { MOBILITY_ERRORS } from "./mobility-errors.ts";
-import type { MobilityStatus } from "./mobility-status.ts";
+import type { DiskStatus, MobilityStatus } from "./mobility-status.ts";
 import { Pace } from "./pace.ts";
 import { PointScheduler } from "./point-scheduler.ts";
 import type { ProcessServerAssignment } from "./process-server-assignment.ts";
@@ -74,6 +82,8 @@ export type MobilityServiceOptions = {
   readonly machine: MachineDescription;
   /** What is wrong with this machine as long as the service runs. */
   readonly standing?: readonly HealthError[];
+  /** Of the certificate by which the process server knows this machine. */
+  readonly certificate?: CertificateLife | undefined;
   /** In the order of the tracker's disk indexes. */
   readonly disks: readonly {
     readonly disk: ProtectableDisk;
@@ -136,6 +146,8 @@ class MachineReplication implements MobilityService {
   #lastCut: (CutOutcome & { readonly kind: "made" }) | undefined;
   #lastMissed: HealthError | undefined;
   #statusFailed = false;
+  /** What the process server said last of itself, of the disks and of the time. */
+  #told: Pick<HeartbeatReply, "health" | "bytes"> & { readonly skewMs?: number } = {};
 
   constructor(options: MobilityServiceOptions) {
     this.#options = options;
@@ -226,7 +238,7 @@ class MachineReplication implements MobilityService {
       state: this.#state(),
       unixMs,
       processServer: this.#options.processServers.current.address,
-      disks: this.#disks.map((disk) => statusOf(disk, clock.monotonicMs())),
+      disks: this.#disks.map((disk) => this.#statusOf(disk)),
       ...(point === undefined
         ? {}
         : { newestPoint: point, rpoSeconds: Math.max(0, (unixMs - point.unixMs) / SECOND_MS) }),
@@ -246,8 +258,26 @@ class MachineReplication implements MobilityService {
               rounds: cut.rounds,
             },
           }),
-      health: this.#health(),
+      health: [...this.#health(), ...(this.#told.health ?? [])],
     };
+  }
+
+  #statusOf(disk: MachineDisk): DiskStatus {
+    const status = statusOf(disk, this.#options.clock.monotonicMs());
+    const diskId = disk.replication.diskIdNow;
+    const bytes = this.#told.bytes?.find((told) => told.diskId === diskId);
+    return bytes === undefined ? status : { ...status, ...bytes };
+  }
+
+  /** How far the disks are, for the process server's metrics. */
+  #bytesOfDisks(): AgentDiskBytes[] {
+    return this.#disks.flatMap(({ replication }) => {
+      const { diskIdNow: diskId, readBytes, sentBytes, dirtyBytes, resync } = replication;
+      const compared = resync === undefined ? {} : { comparedBytes: resync.comparedBytes };
+      return diskId === undefined
+        ? []
+        : [{ diskId, readBytes, sentBytes, dirtyBytes, ...compared }];
+    });
   }
 
   #state(): MobilityStatus["state"] {
@@ -278,7 +308,13 @@ class MachineReplication implements MobilityService {
     if (this.#lastMissed !== undefined) list.push(this.#lastMissed);
     if (this.#lastCut?.scriptError !== undefined)
       list.push(health(MOBILITY_ERRORS.APP_SCRIPT_FAILED, messageOf(this.#lastCut.scriptError)));
-    return list;
+    const { clock, certificate } = this.#options;
+    return [
+      ...list,
+      ...freezeHealth(this.#lastCut?.frozenMs),
+      ...certificateHealth(certificate, clock.unixMs()),
+      ...clockHealth(this.#told.skewMs ?? 0),
+    ].slice(0, HEALTH_ERRORS_MAX);
   }
 
   /** Why this machine may not replicate at all. */
@@ -384,6 +420,7 @@ class MachineReplication implements MobilityService {
       } finally {
         session.lose("it has ended");
         this.#session = undefined;
+        this.#told = {};
         await allDone(this.#disks.map(({ replication }) => replication.detach()));
       }
       signal.throwIfAborted();
@@ -406,7 +443,11 @@ class MachineReplication implements MobilityService {
     this.#session = session;
     const tasks = [
       session.heartbeats(
-        () => ({ pointsMissed: this.#points.missedCount, health: this.#health() }),
+        () => ({
+          pointsMissed: this.#points.missedCount,
+          health: this.#health(),
+          disks: this.#bytesOfDisks(),
+        }),
         (reply) => this.#heartbeatReply(session, reply),
       ),
       ...this.#disks.map((disk) => this.#copyLoop(disk, session)),
@@ -430,6 +471,9 @@ class MachineReplication implements MobilityService {
         if (granted.diskId === acked.diskId)
           for (const { replication } of this.#disks)
             if (replication.disk.identity === granted.identity) replication.acked(acked);
+    const { health, bytes, unixMs } = reply;
+    const skewMs = unixMs === undefined ? 0 : this.#options.clock.unixMs() - unixMs;
+    this.#told = { health, bytes, skewMs };
     if (reply.newestPoint === undefined) return;
     this.#newestPoint = reply.newestPoint;
     this.#points.seenSlot(reply.newestPoint.slot);

@@ -53,6 +53,7 @@ export type DiskStatus = {
   readonly dirtyBytes: number;
   /** Intervals that are sent but not yet vaulted. */
   readonly openIntervals: number;
+  readonly readBytes: number;
   readonly sentBytes: number;
   /**
    * Part of `sentBytes` that may have been sent before, in this run or the one before it, although it had not changed since:
@@ -60,7 +61,10 @@ export type DiskStatus = {
    * any more. An upper bound.
    */
   readonly sentAgainBytes: number;
-  readonly readBytes: number;
+  /** Since the process server was started; there while it answers. */
+  readonly spooledBytes?: number;
+  readonly pendingUploadBytes?: number;
+  readonly vaultedBytes?: number;
   /** Of initial replication or of the comparison, from 0 to 1. */
   readonly progress: number;
   /** How fast dirty data grows less, or 0. */

@@ -552,6 +552,44 @@ test("a fenced log stops its disk and all points, loudly", async () => {
   await stop(world);
 });
 
+test("clock steps of a day in both directions: points keep their pace, slots grow, and it is told", async () => {
+  const world = await calmWorld();
+  const DAY_MS = 24 * 60 * 60 * 1000;
+  for (const stepMs of [DAY_MS, -2 * DAY_MS, DAY_MS]) {
+    const { openIntervals } = world.service.status().disks[0]!;
+    assert.ok(openIntervals <= 4);
+    world.time.unixOffsetMs += stepMs;
+    const before = world.server.offeredPoints().length;
+    const fromMs = world.time.monotonicMs();
+    await nextPoint(world);
+    await nextPoint(world);
+    assert.ok(world.time.monotonicMs() - fromMs <= 3 * 15_000, "points wait for no clock");
+    const points = world.server.offeredPoints();
+    assert.ok(points.length >= before + 2);
+    for (const [index, { slot }] of points.entries())
+      assert.ok(slot > (points[index - 1]?.slot ?? -1), "slots grow");
+    const isSkewed = world.time.unixOffsetMs !== 0;
+    assert.equal(codesOf(world).includes("CLOCK_SKEWED"), isSkewed);
+    assert.equal(world.service.status().state, "protected");
+  }
+  assert.equal(world.service.status().pointsMissed, 0);
+  assert.equal(world.server.sessions, 1, "no session was lost");
+  assert.deepEqual(world.wrongTags, []);
+  await stop(world);
+});
+
+test("what is wrong with the process server shows in the agent's status, and is not told back to it", async () => {
+  const world = await calmWorld();
+  world.server.ownHealth = [{ code: "CACHE_FREE_WARNING", message: "29 %", hint: "Enlarge it." }];
+  assert.ok(await world.until(() => codesOf(world).length > 0, 10_000));
+  assert.deepEqual(world.service.status().health, world.server.ownHealth);
+  await world.until(() => false, 3000);
+  assert.deepEqual(world.server.health, []);
+  world.server.ownHealth = [];
+  assert.ok(await world.until(() => codesOf(world).length === 0, 10_000));
+  await stop(world);
+});
+
 test("an outage of minutes is counted as missed points, and the next one follows at once", async () => {
   const world = await calmWorld();
   world.server.restart(true);

@@ -11,7 +11,10 @@ import {
   BATCH_BYTES_MAX,
   type BatchReply,
   type ComparisonReply,
+  HEALTH_ERRORS_MAX,
+  type HealthError,
   type HeartbeatReply,
+  type HeartbeatRequest,
   JSON_BYTES_MAX,
   comparisonRequestShape,
   heartbeatRequestShape,
@@ -29,6 +32,7 @@ import type { ByteBudget } from "./byte-budget.ts";
 import type { DiskComparisons } from "./disk-comparisons.ts";
 import { PROCESS_SERVER_ERRORS, PROCESS_SERVER_STATUS } from "./process-server-errors.ts";
 import type { RoleContext } from "./role-context.ts";
+import { streamHealth } from "./role-health.ts";
 import {
   type SessionGrant,
   type SessionOpening,
@@ -55,6 +59,8 @@ export type AgentApiParts = SessionOpening & {
   readonly context: RoleContext;
   readonly bodies: ByteBudget;
   readonly comparisons: DiskComparisons;
+  /** What is wrong with the process server as a whole. */
+  placeHealth(): readonly HealthError[];
 };
 
 /** The HTTPS API for agents: docs/formats/agent-protocol.md. */
@@ -62,6 +68,7 @@ export class AgentApi {
   readonly sessions = new SessionTable<SessionGrant>();
   readonly #parts: AgentApiParts;
   readonly #lastSeenMs = new Map<Uuid, number>();
+  readonly #reports = new Map<Uuid, HeartbeatRequest>();
   readonly #stop = new AbortController();
   readonly #resuming = new Map<Uuid, Promise<void>>();
 
@@ -78,6 +85,11 @@ export class AgentApi {
   /** When a machine was last heard of, on the monotonic clock. */
   lastSeenMs(machineId: Uuid): number | undefined {
     return this.#lastSeenMs.get(machineId);
+  }
+
+  /** What a machine said in its last heartbeat. */
+  reportOf(machineId: Uuid): HeartbeatRequest | undefined {
+    return this.#reports.get(machineId);
   }
 
   /**
@@ -189,12 +201,25 @@ export class AgentApi {
   }
 
   async #heartbeat(request: IncomingMessage, machineId: Uuid): Promise<HeartbeatReply> {
-    const { epoch } = await readJson(request, heartbeatRequestShape);
-    const { grant } = await this.#current(machineId, epoch);
+    const report = await readJson(request, heartbeatRequestShape);
+    const { grant } = await this.#current(machineId, report.epoch);
+    this.#reports.set(machineId, report);
     const newestPoint = this.#parts.points.newestPoint(grant.groupId);
+    const streams = [...grant.disks.values()].map(({ stream }) => stream);
     return {
-      disks: [...grant.disks.values()].map(({ stream }) => stream.acked),
+      disks: streams.map(({ acked }) => acked),
       delayMs: this.#parts.context.cache.delayMs,
+      health: [...this.#parts.placeHealth(), ...streams.flatMap(streamHealth)].slice(
+        0,
+        HEALTH_ERRORS_MAX,
+      ),
+      bytes: streams.map(({ status }) => ({
+        diskId: status.diskId,
+        spooledBytes: status.encodedBytes,
+        pendingUploadBytes: status.pendingUploadBytes,
+        vaultedBytes: status.uploadedBytes,
+      })),
+      unixMs: Math.max(0, Math.floor(this.#parts.context.clock.unixMs())),
       ...(newestPoint === undefined ? {} : { newestPoint }),
     };
   }

@@ -5,7 +5,7 @@ import { messageOf } from "@osr/base/errors";
 import type { Service } from "@osr/base/service";
 import { MIB, SECOND_MS } from "@osr/base/units";
 import type { Uuid } from "@osr/base/uuid";
-import type { HealthError, PointSummary } from "@osr/contracts/agent-protocol";
+import type { AgentDiskBytes, HealthError, PointSummary } from "@osr/contracts/agent-protocol";
 import { type HttpsServer, type ServerTls, startHttpsServer } from "@osr/https/https-server";
 
 import { AgentApi } from "./agent-api.ts";
@@ -16,10 +16,11 @@ import type { DiskAuthority } from "./disk-authority.ts";
 import { DiskComparisons } from "./disk-comparisons.ts";
 import type { DiskStatus, DiskStream } from "./disk-stream.ts";
 import { DiskStreams } from "./disk-streams.ts";
+import { type LoadShares, LoadWatch } from "./load-watch.ts";
 import { startMetricsServer } from "./metrics-server.ts";
 import { RecoveryPoints } from "./recovery-points.ts";
 import type { ProcessServerPorts, RoleContext } from "./role-context.ts";
-import { healthOf } from "./role-health.ts";
+import { healthOf, placeHealth } from "./role-health.ts";
 import { RoleMetrics } from "./role-metrics.ts";
 import { SegmentTarget } from "./segment-target.ts";
 import { Semaphore } from "./semaphore.ts";
@@ -64,6 +65,10 @@ export type MachineStatus = {
   readonly silentMs: number;
   readonly newestPoint?: PointSummary;
   readonly disks: readonly DiskStatus[];
+  /** What the machine said of itself in its last heartbeat. */
+  readonly health: readonly HealthError[];
+  readonly agentBytes: readonly AgentDiskBytes[];
+  readonly pointsMissed: number;
 };
 
 export type ProcessServerStatus = {
@@ -94,6 +99,7 @@ export class ProcessServer implements Service {
   readonly #bodies = new ByteBudget(BODY_BYTES_MAX);
   readonly #metrics = new RoleMetrics();
   readonly #segmentTarget = new SegmentTarget();
+  readonly #load = new LoadWatch();
   #parts: Parts | undefined;
   #running: Promise<void> | undefined;
 
@@ -135,7 +141,7 @@ export class ProcessServer implements Service {
 
   /** What goes on at the moment. Cheap; may be asked every second. */
   status(): ProcessServerStatus {
-    const { uploadBytesPerSecond, streams, cache, machines } = this.#facts();
+    const { uploadBytesPerSecond, streams, cache, machines, load } = this.#facts();
     return {
       cache,
       inFlightBytes: this.#bodies.usedBytes,
@@ -147,6 +153,7 @@ export class ProcessServer implements Service {
         streams,
         refusedPoints: this.#parts?.points.refusals ?? [],
         uploadBytesPerSecond,
+        load,
         silentMachines: machines.map(({ hostName, silentMs }) => ({ name: hostName, silentMs })),
       }),
     };
@@ -206,6 +213,10 @@ export class ProcessServer implements Service {
       stored,
       bodies,
       comparisons,
+      placeHealth: () => {
+        const { uploadBytesPerSecond, streams, cache, load } = this.#facts();
+        return placeHealth({ ...cache, streams, uploadBytesPerSecond, load });
+      },
     });
     return { api, streams, points, comparisons };
   }
@@ -223,12 +234,14 @@ export class ProcessServer implements Service {
     });
   }
 
-  /** Asks the file system now and then, until the role is stopped. */
+  /** Looks at the file system and the machine now and then, until the role is stopped. */
   async #watchCache(cache: CacheMeter, streams: DiskStreams): Promise<void> {
     const { scheduler, log } = this.#ports;
     const { signal } = this.#stopAsked;
     while (!signal.aborted) {
       await scheduler.sleep(CACHE_REFRESH_MS, signal).catch(() => undefined);
+      const load = this.#ports.load?.();
+      if (load !== undefined) this.#load.sample(load, this.#ports.clock.monotonicMs());
       await cache
         .refresh()
         .catch((error: unknown) =>
@@ -243,6 +256,7 @@ export class ProcessServer implements Service {
     readonly cache: ProcessServerStatus["cache"];
     readonly uploadBytesPerSecond: number | undefined;
     readonly machines: readonly MachineStatus[];
+    readonly load: LoadShares | undefined;
   } {
     const parts = this.#parts;
     const { bytesPerSecond } = this.#segmentTarget;
@@ -252,15 +266,18 @@ export class ProcessServer implements Service {
         cache: { usedBytes: 0, freeShare: 1, level: "normal" },
         uploadBytesPerSecond: undefined,
         machines: [],
+        load: undefined,
       };
     const { usedBytes, freeShare, level } = parts.cache;
     return {
       streams: [...parts.streams.all()],
       cache: { usedBytes, freeShare, level },
       uploadBytesPerSecond: bytesPerSecond,
+      load: this.#load.mean,
       machines: [...parts.api.sessions.grants()].map(({ session, grant }) => {
         const newestPoint = parts.points.newestPoint(grant.groupId);
         const now = this.#ports.clock.monotonicMs();
+        const report = parts.api.reportOf(session.machineId);
         return {
           machineId: session.machineId,
           hostName: grant.machine.hostName,
@@ -268,26 +285,17 @@ export class ProcessServer implements Service {
           silentMs: now - (parts.api.lastSeenMs(session.machineId) ?? now),
           ...(newestPoint === undefined ? {} : { newestPoint }),
           disks: [...grant.disks.values()].map(({ stream }) => stream.status),
+          health: report?.health ?? [],
+          agentBytes: report?.disks ?? [],
+          pointsMissed: report?.pointsMissed ?? 0,
         };
       }),
     };
   }
 
   #updateMetrics(): void {
-    const { cache, machines } = this.#facts();
-    const metrics = this.#metrics;
-    metrics.spoolBytes.set(cache.usedBytes);
-    metrics.freeShare.set(cache.freeShare);
-    metrics.inFlightBytes.set(this.#bodies.usedBytes);
-    const nowMs = this.#ports.clock.unixMs();
-    for (const { machineId, disks, newestPoint } of machines) {
-      if (newestPoint !== undefined)
-        metrics.pointAgeSeconds.set({ machine: machineId }, (nowMs - newestPoint.unixMs) / 1000);
-      for (const { diskId, intervalVaulted, pendingUploadBytes } of disks) {
-        metrics.vaultedInterval.set({ disk: diskId }, intervalVaulted);
-        metrics.pendingBytes.set({ disk: diskId }, pendingUploadBytes);
-      }
-    }
+    const { health, ...status } = this.status();
+    this.#metrics.update({ ...status, health, unixMs: this.#ports.clock.unixMs() });
   }
 }
 

@@ -7,6 +7,7 @@ import type { ObjectStore } from "@osr/repository/object-store";
 
 import type { CacheMeter } from "./cache-meter.ts";
 import type { Encoder } from "./encoder.ts";
+import type { LoadShares } from "./load-watch.ts";
 import type { RoleMetrics } from "./role-metrics.ts";
 import type { SegmentTarget } from "./segment-target.ts";
 import type { Semaphore } from "./semaphore.ts";
@@ -19,6 +20,8 @@ export type ProcessServerPorts = {
   readonly log: Log;
   readonly store: ObjectStore;
   readonly encoder: Encoder;
+  /** How busy the machine is at the moment; absent: nobody looks. */
+  readonly load?: (() => LoadShares) | undefined;
 };
 
 /** What the parts of one process server share. */

@@ -9,6 +9,7 @@ import {
   type BatchReply,
   type GrantedDisk,
   type HeartbeatReply,
+  type HeartbeatRequest,
   type SessionReply,
   batchReplyShape,
   heartbeatReplyShape,
@@ -104,8 +105,11 @@ export class TestAgent implements Disposable {
     return parseJson(body.toString(), batchReplyShape);
   }
 
-  async heartbeat(epoch: number = this.epoch): Promise<HeartbeatReply> {
-    const body = { epoch, pointsMissed: 0, health: [] };
+  async heartbeat(
+    epoch: number = this.epoch,
+    report: Partial<HeartbeatRequest> = {},
+  ): Promise<HeartbeatReply> {
+    const body = { epoch, pointsMissed: 0, health: [], ...report };
     return parseJson(await this.#post(routes.heartbeat, body), heartbeatReplyShape);
   }
 

@@ -104,6 +104,41 @@ test("status of a healthy service is 0, in words and as JSON", (t) => {
   assert.equal(json.pointsMade, 3);
 });
 
+test("the disks are a table with the bytes at each hop; what is wrong comes with its remedy", (t) => {
+  const disk = {
+    identity: "serial:a",
+    name: "vda",
+    sizeBytes: 2 ** 30,
+    stage: "resync",
+    resync: { reason: "TRACKING_LOST", comparedBytes: 2 ** 29, differingBytes: 0 },
+    dirtyBytes: 0,
+    openIntervals: 0,
+    readBytes: 2 ** 20,
+    sentBytes: 2 ** 20,
+    spooledBytes: 2 ** 19,
+    pendingUploadBytes: 2 ** 18,
+    vaultedBytes: 2 ** 17,
+    progress: 0.5,
+    rateBytesPerSecond: 0,
+  } as const;
+  const health = [{ code: "TRACKING_LOST", message: "vda: events", hint: "Wait." }];
+  const status = { ...WELL, state: "resync", disks: [disk], health, unixMs: Date.now() } as const;
+  const { code, out } = run("status", "--config", folderWith(t, status));
+  assert.equal(code, 1);
+  const [headings = "", row = ""] = out.split("\n").slice(5);
+  const at = (column: string): string =>
+    row.slice(headings.indexOf(column)).split(/ {2,}/)[0] ?? "";
+  assert.equal(at("stage"), "resync (TRACKING_LOST)");
+  assert.equal(at("progress"), "50.0 %");
+  assert.deepEqual(["read", "spooled", "pending", "vaulted"].map(at), [
+    "1.00 MiB",
+    "512 KiB",
+    "256 KiB",
+    "128 KiB",
+  ]);
+  assert.match(out, /\nTRACKING_LOST: vda: events\n {2}remedy: Wait\.\n/);
+});
+
 test("an older Node is refused by name, before anything that it cannot run is loaded", () => {
   const source = stripTypeScriptTypes(readFileSync(MAIN, "utf8")).replace(/^#!.*/, "");
   const said: string[] = [];

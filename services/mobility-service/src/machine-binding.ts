@@ -6,6 +6,7 @@ import { OsrError, defineErrors, messageOf, systemErrorCode } from "@osr/base/er
 import { parseJson } from "@osr/base/json-shape";
 import type { Uuid } from "@osr/base/uuid";
 import { certificateNameOf } from "@osr/contracts/certificate-name";
+import type { CertificateLife } from "@osr/mobility-service/machine-health";
 import {
   type MachineIdentity,
   identityMismatch,
@@ -49,6 +50,11 @@ export function machineIdOf(certificatePem: string): Uuid {
     ERRORS.CERTIFICATE_INVALID,
     "the certificate is not one of a mobility service",
   );
+}
+
+export function certificateLifeOf(certificatePem: string): CertificateLife {
+  const { validFromDate, validToDate } = new X509Certificate(certificatePem);
+  return { fromUnixMs: validFromDate.getTime(), untilUnixMs: validToDate.getTime() };
 }
 
 function readBinding(file: string): MachineIdentity | undefined {

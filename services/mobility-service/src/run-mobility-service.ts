@@ -30,7 +30,7 @@ import {
 import { withoutFreezing } from "./freeze-fault.ts";
 import { openKeptStateFile } from "./kept-state-file.ts";
 import { becomeAgent } from "./living-agent.ts";
-import { bindMachine, machineIdOf } from "./machine-binding.ts";
+import { bindMachine, certificateLifeOf, machineIdOf } from "./machine-binding.ts";
 import { machineFacts } from "./machine-facts.ts";
 import { pointScripts } from "./point-script.ts";
 import { type ProtectedDisk, openProtectedDisks } from "./protected-disks.ts";
@@ -101,6 +101,7 @@ export async function runMobilityService(configurationFile: string): Promise<voi
     log,
     agentVersion: AGENT_VERSION,
     machine,
+    certificate: certificateLifeOf(credentials.certificatePem),
     standing: refusedDisks(inventory),
     disks,
     tracker,

@@ -88,6 +88,8 @@ export class SimulatedProcessServer implements ProcessServerClient {
   downUntilMs = 0;
   readonly groupId = uuidOfName("group");
   health: HeartbeatRequest["health"] = [];
+  /** What it says is wrong with itself. */
+  ownHealth: HeartbeatRequest["health"] = [];
   /** What the agent did against the protocol. */
   readonly violations: string[] = [];
   dataBytes = 0;
@@ -275,7 +277,9 @@ export class SimulatedProcessServer implements ProcessServerClient {
       this.health = request.health;
       const point = this.offeredPoints().at(-1);
       const disks = [...this.#disks.values()].map(ackOf);
-      return { disks, delayMs: 0, ...(point === undefined ? {} : { newestPoint: point }) };
+      const unixMs = this.#time.unixMs() - this.#time.unixOffsetMs;
+      const newestPoint = point === undefined ? {} : { newestPoint: point };
+      return { disks, delayMs: 0, unixMs, health: this.ownHealth, ...newestPoint };
     });
   }
 

@@ -7,6 +7,7 @@ import { ProcessServer } from "@osr/process-server/process-server";
 import { WorkerEncoder } from "@osr/process-server/worker-encoder";
 
 import { runAssignedProcessServer } from "../process-server/assigned-process-server.ts";
+import { machineLoadShares } from "../process-server/machine-load.ts";
 import { openStore } from "../repository/open-store.ts";
 import { roleLog } from "../role-log.ts";
 import { runRole } from "../run-role.ts";
@@ -56,6 +57,7 @@ export async function processServerRun(
       log,
       store: open.store,
       encoder,
+      load: machineLoadShares,
       authority: vaultKeyAuthority({
         store: open.store,
         vaultId: config.vaultId,

@@ -25,7 +25,7 @@ import { runRole } from "../run-role.ts";
 import { pathFrom, readConfiguration } from "../site/configuration-file.ts";
 import { assignedProcessServerShape } from "../site/role-configurations.ts";
 import { GrantedStore } from "./granted-store.ts";
-import { machineLoad } from "./machine-load.ts";
+import { machineLoad, machineLoadShares } from "./machine-load.ts";
 
 const VERSION = "0.1.0";
 /** A question that waits, a report, and a renewal. */
@@ -93,7 +93,7 @@ export async function runAssignedProcessServer(
         metricsPort: config.metricsPort,
         tls: role.tls(),
       },
-      { ...ports, log, store, encoder, authority: role.disks },
+      { ...ports, log, store, encoder, load: machineLoadShares, authority: role.disks },
     );
     void server.listening.then(() => (role.server = server)).catch(() => undefined);
     await runRole(server, server.listening, signal);
