@@ -1,6 +1,6 @@
 import type { OsrError } from "@osr/base/errors";
 import type { ErrorInfo } from "@osr/base/errors";
-import type { HealthError } from "@osr/contracts/agent-protocol";
+import type { AgentDiskBytes, HealthError, ServerDiskBytes } from "@osr/contracts/agent-protocol";
 
 import type { CopyRate } from "./copy-rate.ts";
 import type { DiskReplication } from "./disk-replication.ts";
@@ -46,8 +46,14 @@ export function isStopped(disk: MachineDisk): boolean {
   return disk.replication.fenced !== undefined || disk.untrusted !== undefined;
 }
 
-export function statusOf(disk: MachineDisk, nowMs: number): DiskStatus {
+/** `told`: what the process server said of its bytes. */
+export function statusOf(
+  disk: MachineDisk,
+  nowMs: number,
+  told: readonly ServerDiskBytes[] = [],
+): DiskStatus {
   const { replication } = disk;
+  const bytes = told.find(({ diskId }) => diskId === replication.diskIdNow);
   const { identity, name, sizeBytes } = replication.disk;
   const { stage, readBytes, sentBytes, sentAgainBytes, resync, lastResync } = replication;
   const dirtyBytes = Math.min(replication.dirtyBytes, sizeBytes);
@@ -65,10 +71,20 @@ export function statusOf(disk: MachineDisk, nowMs: number): DiskStatus {
     readBytes,
     progress: progressOf(replication, dirtyBytes),
     rateBytesPerSecond,
+    ...bytes,
     ...(resync === undefined ? {} : { resync }),
     ...(lastResync === undefined ? {} : { lastResync }),
     ...(isMoving ? { secondsLeft: Math.ceil(dirtyBytes / rateBytesPerSecond) } : {}),
   };
+}
+
+/** How far the disks are, for the process server's metrics. */
+export function agentBytesOf(disks: readonly MachineDisk[]): AgentDiskBytes[] {
+  return disks.flatMap(({ replication }) => {
+    const { diskIdNow: diskId, readBytes, sentBytes, dirtyBytes, resync } = replication;
+    const compared = resync === undefined ? {} : { comparedBytes: resync.comparedBytes };
+    return diskId === undefined ? [] : [{ diskId, readBytes, sentBytes, dirtyBytes, ...compared }];
+  });
 }
 
 function progressOf({ stage, resync, disk }: DiskReplication, dirtyBytes: number): number {

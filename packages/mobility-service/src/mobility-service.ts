@@ -12,7 +12,6 @@ import type { ChangeTracker, KernelCounters } from "@osr/block-device/change-tra
 import type { Freezer } from "@osr/block-device/freezer";
 import type { DirectReader, ProtectableDisk } from "@osr/block-device/protected-disk";
 import {
-  type AgentDiskBytes,
   HEALTH_ERRORS_MAX,
   type HealthError,
   type HeartbeatReply,
@@ -35,6 +34,7 @@ import { DirtyMemory } from "./dirty-memory.ts";
 import { DiskReplication } from "./disk-replication.ts";
 import {
   type MachineDisk,
+  agentBytesOf,
   health,
   isStopped,
   resyncOf,
@@ -48,7 +48,7 @@ import {
   returnUnanswered,
 } from "./kept-start.ts";
 import { MOBILITY_ERRORS } from "./mobility-errors.ts";
-import type { DiskStatus, MobilityStatus } from "./mobility-status.ts";
+import type { MobilityStatus } from "./mobility-status.ts";
 import { Pace } from "./pace.ts";
 import { PointScheduler } from "./point-scheduler.ts";
 import type { ProcessServerAssignment } from "./process-server-assignment.ts";
@@ -238,7 +238,7 @@ class MachineReplication implements MobilityService {
       state: this.#state(),
       unixMs,
       processServer: this.#options.processServers.current.address,
-      disks: this.#disks.map((disk) => this.#statusOf(disk)),
+      disks: this.#disks.map((disk) => statusOf(disk, clock.monotonicMs(), this.#told.bytes)),
       ...(point === undefined
         ? {}
         : { newestPoint: point, rpoSeconds: Math.max(0, (unixMs - point.unixMs) / SECOND_MS) }),
@@ -260,24 +260,6 @@ class MachineReplication implements MobilityService {
           }),
       health: [...this.#health(), ...(this.#told.health ?? [])],
     };
-  }
-
-  #statusOf(disk: MachineDisk): DiskStatus {
-    const status = statusOf(disk, this.#options.clock.monotonicMs());
-    const diskId = disk.replication.diskIdNow;
-    const bytes = this.#told.bytes?.find((told) => told.diskId === diskId);
-    return bytes === undefined ? status : { ...status, ...bytes };
-  }
-
-  /** How far the disks are, for the process server's metrics. */
-  #bytesOfDisks(): AgentDiskBytes[] {
-    return this.#disks.flatMap(({ replication }) => {
-      const { diskIdNow: diskId, readBytes, sentBytes, dirtyBytes, resync } = replication;
-      const compared = resync === undefined ? {} : { comparedBytes: resync.comparedBytes };
-      return diskId === undefined
-        ? []
-        : [{ diskId, readBytes, sentBytes, dirtyBytes, ...compared }];
-    });
   }
 
   #state(): MobilityStatus["state"] {
@@ -446,7 +428,7 @@ class MachineReplication implements MobilityService {
         () => ({
           pointsMissed: this.#points.missedCount,
           health: this.#health(),
-          disks: this.#bytesOfDisks(),
+          disks: agentBytesOf(this.#disks),
         }),
         (reply) => this.#heartbeatReply(session, reply),
       ),

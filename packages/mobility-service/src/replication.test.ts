@@ -4,13 +4,20 @@ import { test } from "node:test";
 import { MIB } from "@osr/base/units";
 
 import { REPLICATION_LIMITS } from "./replication-limits.ts";
+import {
+  CALM,
+  calmWorld,
+  codesOf,
+  nextPoint,
+  settle,
+  stop,
+  upload,
+} from "./testing/calm-world.contract.ts";
 import { SeededRandom } from "./testing/seeded-random.ts";
 import { SimulatedWorld, type WorldOptions } from "./testing/simulated-world.ts";
 
 const SEEDS = Number(process.env["OSR_SEEDS"] ?? 80);
 const SEED_FIRST = Number(process.env["OSR_SEED"] ?? 1);
-
-const settle = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
 
 /** Which faults exist in the world of a seed, and how strong. */
 function optionsOf(random: SeededRandom, quietWindow: "required" | "unchecked"): WorldOptions {
@@ -77,14 +84,6 @@ async function live(seed: number, quietWindow: "required" | "unchecked"): Promis
   return world;
 }
 
-async function stop(world: SimulatedWorld): Promise<void> {
-  let isStopped = false;
-  void world.service.stop().finally(() => (isStopped = true));
-  assert.ok(await world.until(() => isStopped, 60_000), "the agent stops");
-  await world.running;
-  assert.equal(world.service.status().state, "stopped");
-}
-
 test(`in ${SEEDS} worlds full of faults, every tag is the disks' content at one instant`, async () => {
   let points = 0;
   let tags = 0;
@@ -136,49 +135,6 @@ test("without the quiet window, the same comparison catches wrong points", async
   assert.ok(wrong > 0);
 });
 
-const CALM: WorldOptions = {
-  sectors: [1601, 800],
-  swap: false,
-  limits: REPLICATION_LIMITS,
-  machine: {
-    writeChance: 0.1,
-    wildWriteChance: 0,
-    slowSyncChance: 0,
-    freezeFaultChance: 0,
-    unreadableChance: 0,
-  },
-  link: {
-    dropChance: 0,
-    lostReplyChance: 0,
-    duplicateChance: 0,
-    cacheFullChance: 0,
-    delayChance: 0,
-    latencyMsMax: 3,
-  },
-  quietWindow: "required",
-};
-
-async function calmWorld({
-  seed = 1,
-  ...more
-}: Partial<WorldOptions> & { readonly seed?: number } = {}): Promise<SimulatedWorld> {
-  const world = new SimulatedWorld(seed, { ...CALM, ...more }, settle);
-  const hasPoint = await world.until(
-    () => world.server.offeredPoints().length > 0 || upload(world),
-    60_000,
-  );
-  assert.ok(hasPoint);
-  return world;
-}
-
-function upload(world: SimulatedWorld): false {
-  world.server.upload(true);
-  return false;
-}
-
-const codesOf = (world: SimulatedWorld): string[] =>
-  world.service.status().health.map(({ code }) => code);
-
 test("points come every interval, and the status says what there is", async () => {
   const world = await calmWorld();
   await world.until(() => upload(world), 5 * 15_000);
@@ -199,13 +155,6 @@ test("points come every interval, and the status says what there is", async () =
 });
 
 const BIG: Partial<WorldOptions> = { sectors: [4 * 2048 + 9, 3 * 2048] };
-
-/** Runs until a point is offered that was cut after now. */
-async function nextPoint(world: SimulatedWorld): Promise<void> {
-  const points = world.server.offeredPoints().length;
-  const isMade = (): boolean => upload(world) || world.server.offeredPoints().length > points;
-  assert.ok(await world.until(isMade, 60_000), JSON.stringify(world.service.status()));
-}
 
 const lastReasons = (world: SimulatedWorld): (string | undefined)[] =>
   world.service.status().disks.map(({ lastResync }) => lastResync?.reason);
@@ -549,44 +498,6 @@ test("a fenced log stops its disk and all points, loudly", async () => {
   assert.equal(world.server.offeredPoints().length, points);
   assert.ok(codesOf(world).includes("LOG_FENCED"));
   assert.deepEqual(world.wrongTags, []);
-  await stop(world);
-});
-
-test("clock steps of a day in both directions: points keep their pace, slots grow, and it is told", async () => {
-  const world = await calmWorld();
-  const DAY_MS = 24 * 60 * 60 * 1000;
-  for (const stepMs of [DAY_MS, -2 * DAY_MS, DAY_MS]) {
-    const { openIntervals } = world.service.status().disks[0]!;
-    assert.ok(openIntervals <= 4);
-    world.time.unixOffsetMs += stepMs;
-    const before = world.server.offeredPoints().length;
-    const fromMs = world.time.monotonicMs();
-    await nextPoint(world);
-    await nextPoint(world);
-    assert.ok(world.time.monotonicMs() - fromMs <= 3 * 15_000, "points wait for no clock");
-    const points = world.server.offeredPoints();
-    assert.ok(points.length >= before + 2);
-    for (const [index, { slot }] of points.entries())
-      assert.ok(slot > (points[index - 1]?.slot ?? -1), "slots grow");
-    const isSkewed = world.time.unixOffsetMs !== 0;
-    assert.equal(codesOf(world).includes("CLOCK_SKEWED"), isSkewed);
-    assert.equal(world.service.status().state, "protected");
-  }
-  assert.equal(world.service.status().pointsMissed, 0);
-  assert.equal(world.server.sessions, 1, "no session was lost");
-  assert.deepEqual(world.wrongTags, []);
-  await stop(world);
-});
-
-test("what is wrong with the process server shows in the agent's status, and is not told back to it", async () => {
-  const world = await calmWorld();
-  world.server.ownHealth = [{ code: "CACHE_FREE_WARNING", message: "29 %", hint: "Enlarge it." }];
-  assert.ok(await world.until(() => codesOf(world).length > 0, 10_000));
-  assert.deepEqual(world.service.status().health, world.server.ownHealth);
-  await world.until(() => false, 3000);
-  assert.deepEqual(world.server.health, []);
-  world.server.ownHealth = [];
-  assert.ok(await world.until(() => codesOf(world).length === 0, 10_000));
   await stop(world);
 });
 

@@ -115,6 +115,7 @@ test("the disks are a table with the bytes at each hop; what is wrong comes with
     openIntervals: 0,
     readBytes: 2 ** 20,
     sentBytes: 2 ** 20,
+    sentAgainBytes: 0,
     spooledBytes: 2 ** 19,
     pendingUploadBytes: 2 ** 18,
     vaultedBytes: 2 ** 17,
