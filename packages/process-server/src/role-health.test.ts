@@ -16,6 +16,7 @@ const WELL = {
   level: "normal",
   freeShare: 1,
   streams: [],
+  refusedPoints: [],
   uploadBytesPerSecond: undefined,
   load: undefined,
   silentMachines: [],

@@ -92,7 +92,9 @@ export function healthOf(facts: HealthFacts): readonly HealthError[] {
 }
 
 /** What is wrong with the process server as a whole, so for every machine that uses it. */
-export function placeHealth(facts: Omit<HealthFacts, "silentMachines">): readonly HealthError[] {
+export function placeHealth(
+  facts: Omit<HealthFacts, "silentMachines" | "refusedPoints">,
+): readonly HealthError[] {
   return [...cacheHealth(facts), ...drainHealth(facts), ...loadHealth(facts)];
 }
 
