@@ -1,13 +1,22 @@
 import fs from "node:fs/promises";
 import path from "node:path";
 
-import { fileSystemId, hasBootCode, IDENTITY_BYTES, partitionTableId } from "./on-disk-identity.ts";
+import {
+  fileSystemId,
+  hasBootCode,
+  IDENTITY_BYTES,
+  mdMemberId,
+  mdSuperblockAtEnd,
+  partitionTableId,
+  physicalVolumeId,
+} from "./on-disk-identity.ts";
 import { type SystemRoots, readNames, readNumber, readText } from "./system-roots.ts";
 
 const SECTOR_BYTES = 512;
 /** Type of a CD drive among SCSI devices. */
 const SCSI_TYPE_CD = "5";
 const SERIAL_PAGE_HEADER_BYTES = 4;
+const SUPERBLOCK_BYTES = 4096;
 
 /** What the kernel says about one entry of /sys/block. */
 export type DiskFacts = {
@@ -41,7 +50,9 @@ export async function readDiskFacts(
   if (device === undefined || sectors === undefined) return undefined;
   const [major, minor] = device.split(":").map(Number);
   const kind = isHidden ? "path" : kindOf(name, folder);
-  const start = kind === "disk" && sectors > 0 ? await readStart(name, roots) : Buffer.alloc(0);
+  const sizeBytes = sectors * SECTOR_BYTES;
+  const { start, end } =
+    kind === "disk" && sizeBytes > 0 ? await readEnds(name, sizeBytes, roots) : NOTHING;
   return {
     name,
     device,
@@ -50,10 +61,10 @@ export async function readDiskFacts(
     kind,
     isVirtual: /^(loop|nbd)\d+$/.test(name),
     isReadOnly: readText(folder, "ro") === "1",
-    sizeBytes: sectors * SECTOR_BYTES,
+    sizeBytes,
     logicalSectorBytes: readNumber(folder, "queue/logical_block_size") ?? SECTOR_BYTES,
     below: readNames(folder, "slaves"),
-    identity: kind === "disk" ? identityOf(folder, start) : undefined,
+    identity: kind === "disk" ? identityOf(folder, start, end) : undefined,
     hasBootCode: hasBootCode(start),
   };
 }
@@ -68,7 +79,7 @@ function kindOf(name: string, folder: string): DiskFacts["kind"] {
 }
 
 /** By what the disk says of itself if it can, else by what is written on it, which a new partitioning changes. */
-function identityOf(folder: string, start: Buffer): string | undefined {
+function identityOf(folder: string, start: Buffer, end: Buffer): string | undefined {
   const wwid = readText(folder, "wwid") ?? readText(folder, "device/wwid");
   const serial =
     readText(folder, "serial") ??
@@ -77,6 +88,8 @@ function identityOf(folder: string, start: Buffer): string | undefined {
   return (
     labelled("wwid", wwid) ??
     labelled("serial", serial) ??
+    labelled("mduuid", mdMemberId(start, end)) ??
+    labelled("pvuuid", physicalVolumeId(start)) ??
     labelled("ptuuid", partitionTableId(start)) ??
     labelled("fsuuid", fileSystemId(start))
   );
@@ -91,14 +104,23 @@ function labelled(label: string, text: string | undefined): string | undefined {
   return value === undefined || /^0*$/.test(value) ? undefined : `${label}:${value}`;
 }
 
-async function readStart(name: string, roots: SystemRoots): Promise<Buffer> {
-  const buffer = Buffer.alloc(IDENTITY_BYTES);
+/** What tells of a disk's content: its start, and where an md superblock near its end would be. */
+type DiskEnds = { readonly start: Buffer; readonly end: Buffer };
+
+const NOTHING: DiskEnds = { start: Buffer.alloc(0), end: Buffer.alloc(0) };
+
+/** A disk that cannot be read can still be known by its serial number. */
+async function readEnds(name: string, sizeBytes: number, roots: SystemRoots): Promise<DiskEnds> {
   try {
     await using file = await fs.open(path.join(roots.dev, name), "r");
-    const { bytesRead } = await file.read(buffer, 0, IDENTITY_BYTES, 0);
-    return buffer.subarray(0, bytesRead);
+    const read = async (offset: number, bytes: number): Promise<Buffer> => {
+      const { buffer, bytesRead } = await file.read(Buffer.alloc(bytes), 0, bytes, offset);
+      return buffer.subarray(0, bytesRead);
+    };
+    const start = await read(0, IDENTITY_BYTES);
+    const end = mdSuperblockAtEnd(sizeBytes);
+    return { start, end: end > 0 ? await read(end, SUPERBLOCK_BYTES) : NOTHING.end };
   } catch {
-    // A disk that cannot be read can still be known by its serial number.
-    return buffer.subarray(0, 0);
+    return NOTHING;
   }
 }

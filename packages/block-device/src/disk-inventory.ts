@@ -136,7 +136,7 @@ function exclusionByIdentity(
     return {
       code: "NO_IDENTITY",
       reason:
-        "it has no WWID, serial number, partition table or file system by which it can be known again",
+        "it has no WWID, serial number, partition table, file system, md or LVM label by which it can be known again",
     };
   const others = (twins.get(disk.identity) ?? []).filter((name) => name !== disk.name);
   if (others.length === 0) return undefined;

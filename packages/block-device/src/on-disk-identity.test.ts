@@ -1,7 +1,19 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { IDENTITY_BYTES, fileSystemId, hasBootCode, partitionTableId } from "./on-disk-identity.ts";
+import { MIB } from "@osr/base/units";
+
+import {
+  IDENTITY_BYTES,
+  fileSystemId,
+  hasBootCode,
+  mdMemberId,
+  mdSuperblockAtEnd,
+  partitionTableId,
+  physicalVolumeId,
+} from "./on-disk-identity.ts";
+import { LoopDisks, loopSkipReason, runTool } from "./testing/loop-disk.ts";
 
 const UUID = "00112233-4455-6677-8899-aabbccddeeff";
 const RAW = Buffer.from(UUID.replaceAll("-", ""), "hex");
@@ -39,7 +51,7 @@ test("UUIDs of file systems on a whole disk", () => {
   const places: readonly (readonly [magicAt: number, magic: string, uuidAt: number])[] = [
     [1080, "\x53\xef", 1128],
     [0, "XFSB", 32],
-    [65_600, "_BHRfS_M", 65_568],
+    [65_600, "_BHRfS_M", 65_803],
     [4086, "SWAPSPACE2", 1036],
   ];
   for (const [magicAt, magic, uuidAt] of places) {
@@ -53,11 +65,64 @@ test("UUIDs of file systems on a whole disk", () => {
   }
 });
 
+test("the UUID of a physical volume of LVM, in whichever sector its label is", () => {
+  for (const sector of [0, 1, 3]) {
+    const start = disk();
+    assert.equal(physicalVolumeId(start), undefined);
+    const at = sector * 512;
+    start.write("LABELONE", at);
+    start.writeUInt32LE(32, at + 20);
+    start.write("LVM2 001", at + 24);
+    assert.equal(physicalVolumeId(start), undefined);
+    start.write("abcdef0123456789ABCDEFGHIJKLMNOP", at + 32);
+    assert.equal(physicalVolumeId(start), "abcdef-0123-4567-89AB-CDEF-GHIJ-KLMNOP");
+    start.writeUInt32LE(0xfffffff0, at + 20);
+    assert.equal(physicalVolumeId(start), undefined);
+  }
+});
+
+test("the UUID of a member of an md array, wherever its superblock is", () => {
+  const superblock = Buffer.alloc(4096);
+  superblock.writeUInt32LE(0xa92b4efc, 0);
+  superblock.writeUInt32LE(1, 4);
+  RAW.copy(superblock, 168);
+  const none = Buffer.alloc(0);
+  for (const offset of [0, 4096]) {
+    const start = disk();
+    superblock.copy(start, offset);
+    assert.equal(mdMemberId(start, none), UUID);
+  }
+  assert.equal(mdMemberId(disk(), superblock), UUID);
+  assert.equal(mdMemberId(disk(), superblock.subarray(0, 170)), undefined);
+  superblock.writeUInt32LE(0, 4);
+  assert.equal(mdMemberId(disk(), superblock), undefined);
+  // As mdadm places version 1.0: at least 8 KiB and less than 12 KiB from the end, a multiple of 4 KiB.
+  assert.equal(mdSuperblockAtEnd(64 * MIB), 64 * MIB - 8192);
+  assert.equal(mdSuperblockAtEnd(64 * MIB + 512), 64 * MIB - 8192);
+});
+
+test(
+  "the devices of one btrfs have different identities",
+  { skip: loopSkipReason("mkfs.btrfs") ?? false },
+  (t) => {
+    const loops = new LoopDisks(t);
+    const disks = [loops.create(128 * MIB), loops.create(128 * MIB)];
+    runTool("mkfs.btrfs", "-q", ...disks.map(({ path }) => path));
+    const ids = disks.map(({ backingFile }) =>
+      fileSystemId(readFileSync(backingFile).subarray(0, IDENTITY_BYTES)),
+    );
+    for (const id of ids) assert.match(id ?? "none", /^[0-9a-f-]{36}$/);
+    assert.notEqual(ids[0], ids[1]);
+  },
+);
+
 test("short disks have no identity", () => {
   for (const bytes of [0, 511, 512, 1024]) {
     const start = Buffer.alloc(bytes);
     assert.equal(partitionTableId(start), undefined);
     assert.equal(fileSystemId(start), undefined);
+    assert.equal(physicalVolumeId(start), undefined);
+    assert.equal(mdMemberId(start, start), undefined);
     assert.equal(hasBootCode(start), false);
   }
 });

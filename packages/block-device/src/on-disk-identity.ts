@@ -10,6 +10,18 @@ const GPT_MAGIC = "EFI PART";
 const GPT_GUID_OFFSET = 56;
 const GPT_SECTOR_SIZES = [512, 4096];
 
+/** A physical volume of LVM has its label in one of the first four sectors. */
+const LVM_LABEL_SECTORS = 4;
+const LVM_LABEL = "LABELONE";
+const LVM_TYPE = "LVM2 001";
+const LVM_UUID_PARTS = [6, 4, 4, 4, 4, 4, 6];
+
+const MD_MAGIC = 0xa92b4efc;
+const MD_VERSION = 1;
+const MD_DEVICE_UUID_OFFSET = 168;
+/** Versions 1.1 and 1.2 of the superblock of a member of an md array. */
+const MD_OFFSETS = [0, 4096];
+
 const EXT_SUPERBLOCK = 1024;
 const BTRFS_SUPERBLOCK = 64 * 1024;
 
@@ -38,14 +50,51 @@ export function hasBootCode(start: Buffer): boolean {
   );
 }
 
-/** UUID of an ext, XFS or btrfs file system, or of a swap area, over the whole disk; undefined where there is none. */
+/** UUID of a physical volume of LVM over the whole disk, as LVM prints it; undefined where there is none. */
+export function physicalVolumeId(start: Buffer): string | undefined {
+  for (let sector = 0; sector < LVM_LABEL_SECTORS; sector++) {
+    const label = start.subarray(sector * 512, (sector + 1) * 512);
+    if (label.toString("latin1", 0, 8) !== LVM_LABEL) continue;
+    if (label.toString("latin1", 24, 32) !== LVM_TYPE) continue;
+    const header = label.readUInt32LE(20);
+    const id = label.toString("latin1", header, header + 32);
+    if (!/^[0-9A-Za-z]{32}$/.test(id)) continue;
+    let at = 0;
+    return LVM_UUID_PARTS.map((chars) => id.slice(at, (at += chars))).join("-");
+  }
+  return undefined;
+}
+
+/** Where version 1.0 of the superblock of a member of an md array lies: near the end of the disk. */
+export function mdSuperblockAtEnd(sizeBytes: number): number {
+  return Math.floor((sizeBytes / 512 - 16) / 8) * 8 * 512;
+}
+
+/**
+ * UUID of a member of an md array over the whole disk, other than that of each other member; undefined where the disk is none.
+ * `atEnd` is what the disk holds at `mdSuperblockAtEnd`. Version 0.90 of the superblock has no such UUID.
+ */
+export function mdMemberId(start: Buffer, atEnd: Buffer): string | undefined {
+  for (const superblock of [...MD_OFFSETS.map((offset) => start.subarray(offset)), atEnd]) {
+    if (superblock.length < MD_DEVICE_UUID_OFFSET + 16) continue;
+    if (superblock.readUInt32LE(0) !== MD_MAGIC || superblock.readUInt32LE(4) !== MD_VERSION)
+      continue;
+    return uuidAt(superblock, MD_DEVICE_UUID_OFFSET);
+  }
+  return undefined;
+}
+
+/**
+ * UUID of an ext, XFS or btrfs file system, or of a swap area, over the whole disk; undefined where there is none. Of a btrfs
+ * it is that of the device, since all its devices hold the UUID of the file system.
+ */
 export function fileSystemId(start: Buffer): string | undefined {
   const at = (offset: number, magic: string): boolean =>
     start.length >= offset + magic.length &&
     start.toString("latin1", offset, offset + magic.length) === magic;
   if (at(EXT_SUPERBLOCK + 56, "\x53\xef")) return uuidAt(start, EXT_SUPERBLOCK + 104);
   if (at(0, "XFSB")) return uuidAt(start, 32);
-  if (at(BTRFS_SUPERBLOCK + 64, "_BHRfS_M")) return uuidAt(start, BTRFS_SUPERBLOCK + 32);
+  if (at(BTRFS_SUPERBLOCK + 64, "_BHRfS_M")) return uuidAt(start, BTRFS_SUPERBLOCK + 267);
   if (at(4086, "SWAPSPACE2")) return uuidAt(start, 1036);
   return undefined;
 }

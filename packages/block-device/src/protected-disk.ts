@@ -1,6 +1,9 @@
 /** A whole disk that can be protected. */
 export type ProtectableDisk = {
-  /** Stable over reboots and renaming: `wwid:…`, `serial:…`, `ptuuid:…` or `fsuuid:…`, in this order of preference. */
+  /**
+   * Stable over reboots and renaming: `wwid:…`, `serial:…`, `mduuid:…`, `pvuuid:…`, `ptuuid:…` or `fsuuid:…`, in this order
+   * of preference.
+   */
   readonly identity: string;
   /** Kernel name, such as `vda`. */
   readonly name: string;
