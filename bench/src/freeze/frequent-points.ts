@@ -4,7 +4,6 @@ import { systemClock } from "@osr/base/platform/system-clock";
 import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
 import { MIB, MINUTE_MS } from "@osr/base/units";
-import { readDiskInventory } from "@osr/block-device/disk-inventory";
 import { GUARD_LIMIT_MS, createSystemFreezer } from "@osr/block-device/system-freezer";
 import { sysfsCounters } from "@osr/block-device/sysfs-counters";
 import { TracefsTracker } from "@osr/block-device/tracefs-tracker";
@@ -16,7 +15,7 @@ import { REPLICATION_LIMITS } from "@osr/mobility-service/replication-limits";
 import { readConfiguration, readNamedFile } from "@osr/service-mobility-service/configuration";
 import { machineFacts } from "@osr/service-mobility-service/machine-facts";
 import { becomeWithFlags } from "@osr/service-mobility-service/node-flags";
-import { openProtectedDisks } from "@osr/service-mobility-service/protected-disks";
+import { ProtectedDisks } from "@osr/service-mobility-service/protected-disks";
 import { statusWriter } from "@osr/service-mobility-service/status-file";
 
 /**
@@ -47,20 +46,11 @@ async function main(configurationFile: string): Promise<void> {
       scheduler: systemScheduler,
     }),
   );
-  const selection = configuration.disks;
-  const inventory = await readDiskInventory({ selection, replicatedDataFolders: [] });
-  const disks = await openProtectedDisks(inventory, { log, randomness: systemRandomness });
+  const diskWatch = new ProtectedDisks(configuration.disks, { ...ports, log });
+  const disks = await diskWatch.open(await diskWatch.inventory());
   for (const { reader } of disks) open.use(reader);
   const tracker = open.use(
-    new TracefsTracker({
-      name: TRACKER_INSTANCE,
-      ringBytesPerCpu: RING_BYTES_PER_CPU,
-      disks: disks.map(({ disk, eventDevices }) => ({
-        eventDevices,
-        sectorCount: disk.sizeBytes / 512,
-        ignoredRanges: disk.swapRanges,
-      })),
-    }),
+    new TracefsTracker({ name: TRACKER_INSTANCE, ringBytesPerCpu: RING_BYTES_PER_CPU }),
   );
   const service = createMobilityService({
     ...ports,
@@ -68,13 +58,9 @@ async function main(configurationFile: string): Promise<void> {
     agentVersion: "bench",
     machine: machineFacts(),
     disks,
+    diskWatch,
     tracker,
-    freezer: createSystemFreezer({
-      ...ports,
-      log,
-      disks: disks.map(({ disk }) => disk),
-      guardLimitMs: GUARD_LIMIT_MS,
-    }),
+    freezer: createSystemFreezer({ ...ports, log, guardLimitMs: GUARD_LIMIT_MS }),
     processServers: new ConfiguredProcessServers(
       [{ address: "the process server", client: httpsProcessServer(client) }],
       ports.clock,
@@ -83,7 +69,7 @@ async function main(configurationFile: string): Promise<void> {
     limits: REPLICATION_LIMITS,
     pause: (ms) => void Atomics.wait(cell, 0, 0, ms),
     quietWindow: "required",
-    counters: sysfsCounters(disks.map(({ disk }) => disk)),
+    counters: sysfsCounters(),
     startReason: "AGENT_RESTARTED",
     writeStatus: statusWriter(configuration.statusFile),
   });

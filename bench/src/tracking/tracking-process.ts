@@ -42,22 +42,25 @@ class Tracking {
     this.#tracker = new TracefsTracker({
       name: INSTANCE,
       ringBytesPerCpu: RING_BYTES_PER_CPU,
-      disks: [{ eventDevices: [eventDeviceOf({ major, minor })], sectorCount, ignoredRanges: [] }],
+    });
+    const index = this.#tracker.add({
+      eventDevices: [eventDeviceOf({ major, minor })],
+      sectorCount,
+      ignoredRanges: [],
     });
     const memory = new DirtyMemory(34 * MIB);
     const dirty = new DirtySet(Math.ceil(sectorCount / BLOCK_SECTORS), memory, { isLive: true });
     this.#dirty = dirty;
-    this.#intake = new ChangeIntake(this.#tracker, [
-      {
-        changed(sector, count) {
-          const first = Math.floor(sector / BLOCK_SECTORS);
-          dirty.add(first, Math.ceil((sector + count) / BLOCK_SECTORS) - first);
-        },
-        distrust: () => {
-          this.#lost = true;
-        },
+    this.#intake = new ChangeIntake(this.#tracker);
+    this.#intake.add(index, {
+      changed(sector, count) {
+        const first = Math.floor(sector / BLOCK_SECTORS);
+        dirty.add(first, Math.ceil((sector + count) / BLOCK_SECTORS) - first);
       },
-    ]);
+      distrust: () => {
+        this.#lost = true;
+      },
+    });
     this.#tracker.start();
     this.#timer = setInterval(() => this.#drain(), DRAIN_MS);
   }

@@ -12,15 +12,36 @@ export type ChangeSink = {
   changed(diskIndex: number, sector: number, sectorCount: number): void;
 };
 
+/** Sectors of 512 bytes, absolute on the whole disk. */
+export type SectorRange = { readonly sector: number; readonly count: number };
+
+/** A disk whose changes are to be tracked. */
+export type TrackedDisk = {
+  /** Device numbers of its events, see `eventDeviceOf` and `learnEventDevices`. Several where it has several paths. */
+  readonly eventDevices: readonly number[];
+  readonly sectorCount: number;
+  /** Requests wholly within one of these (swap) are no changes. */
+  readonly ignoredRanges: readonly SectorRange[];
+};
+
 /**
  * Learns which sectors of some disks change. The law:
- * - from `start` on, every completed write, discard and write-zeroes request of the disks appears in a later drain,
+ * - from `start`, or from `add` where that is later, every completed write, discard and write-zeroes request of the disks appears in a later drain,
  *   however it was issued, unless that drain or an earlier one says `lost`;
  * - a request appears only after its data is on the device, so what is read after its drain is at least as new;
  * - `drain` is synchronous, does not block, writes nothing and starts nothing: it runs while file systems are frozen.
  */
 export interface ChangeTracker extends Disposable {
   start(): void;
+  /** Tracks one more disk; returns its disk index, which counts from 0 and is never given twice. */
+  add(disk: TrackedDisk): number;
+  /** Tracks a disk no more: its device numbers may come to mean another one. */
+  remove(diskIndex: number): void;
+  /**
+   * Replaces the ranges of a disk whose requests are no changes. Whoever removes a range (swapoff) must take all of it for
+   * changed: what was written there since, and before this call, was ignored.
+   */
+  setIgnoredRanges(diskIndex: number, ranges: readonly SectorRange[]): void;
   drain(sink: ChangeSink): DrainResult;
   /**
    * Writes down how far the drains have read, as numbers for `resume`; `target` has room for 2048 of them, those of some
@@ -44,8 +65,13 @@ export type SectorCounts = {
   readonly discarded: number;
 };
 
-/** What the kernel itself counts, by which a tracker is checked. Reading is synchronous and takes microseconds. */
+/** What the kernel itself counts, by which a tracker is checked. */
 export interface KernelCounters {
-  /** Sectors that requests of a disk have completed since some moment; undefined where the kernel does not count. */
-  countedSectors(diskIndex: number): SectorCounts | undefined;
+  counterOf(disk: { readonly name: string }): DiskCounter;
 }
+
+/**
+ * Sectors that requests of a disk have completed since some moment; undefined where the kernel does not count. Synchronous,
+ * takes microseconds.
+ */
+export type DiskCounter = () => SectorCounts | undefined;

@@ -29,6 +29,8 @@ export type DiskFacts = {
   /** Loop and network block devices: made by somebody on this machine, for whatever purpose. */
   readonly isVirtual: boolean;
   readonly isReadOnly: boolean;
+  /** `diskseq`; 0 where the kernel, before 5.15, does not count. */
+  readonly sequence: number;
   readonly sizeBytes: number;
   readonly logicalSectorBytes: number;
   /** Names of the devices that a layer consists of. */
@@ -61,6 +63,7 @@ export async function readDiskFacts(
     kind,
     isVirtual: /^(loop|nbd)\d+$/.test(name),
     isReadOnly: readText(folder, "ro") === "1",
+    sequence: readNumber(folder, "diskseq") ?? 0,
     sizeBytes,
     logicalSectorBytes: readNumber(folder, "queue/logical_block_size") ?? SECTOR_BYTES,
     below: readNames(folder, "slaves"),

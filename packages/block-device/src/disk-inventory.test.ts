@@ -327,6 +327,7 @@ test(
         sizeBytes: disk.sizeBytes,
         logicalSectorBytes: 512,
         isBoot: false,
+        sequence: found.disks[0]?.sequence,
         swapRanges: [],
       },
     ]);

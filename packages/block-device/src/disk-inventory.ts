@@ -62,6 +62,7 @@ export async function readDiskInventory(options: InventoryOptions): Promise<Disk
       path: `/dev/${name}`,
       major: disk.major,
       minor: disk.minor,
+      sequence: disk.sequence,
       sizeBytes: disk.sizeBytes,
       logicalSectorBytes: disk.logicalSectorBytes,
       isBoot: name === bootName,

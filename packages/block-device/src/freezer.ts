@@ -8,6 +8,8 @@ export type MountedFileSystem = {
   readonly openPath: string;
 };
 
+type FrozenDisk = { readonly major: number; readonly minor: number };
+
 export type FreezeReport = {
   readonly frozen: readonly MountedFileSystem[];
   /** Those that cannot be frozen (vfat) and were synced instead. */
@@ -16,7 +18,7 @@ export type FreezeReport = {
 
 /**
  * Freezes and thaws the file systems of the machine. Law:
- * - `prepare` finds them, opens them and starts the guard, a process that thaws everything if this one dies or takes longer
+ * - `prepare` finds those whose data is on the given whole disks, however many layers lie between, opens them and starts the guard, a process that thaws everything if this one dies or takes longer
  *   than the guard's limit; call it before `freeze`;
  * - `freeze` and `thaw` are synchronous, and between them nothing is spawned, logged or written;
  * - `freeze` checks `deadlineMonotonicMs` between mounts; beyond it, it thaws what it froze and throws FREEZE_OVERSHOT;
@@ -25,7 +27,7 @@ export type FreezeReport = {
  * - `release` ends the guard.
  */
 export interface Freezer {
-  prepare(): Promise<PreparedFreeze>;
+  prepare(disks: readonly FrozenDisk[]): Promise<PreparedFreeze>;
 }
 
 export interface PreparedFreeze extends AsyncDisposable {

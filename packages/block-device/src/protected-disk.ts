@@ -11,6 +11,8 @@ export type ProtectableDisk = {
   readonly path: string;
   readonly major: number;
   readonly minor: number;
+  /** Another one each time that the kernel makes the disk: one that was detached in between has a new one. */
+  readonly sequence: number;
   readonly sizeBytes: number;
   readonly logicalSectorBytes: number;
   readonly isBoot: boolean;

@@ -4,8 +4,8 @@ import path from "node:path";
 import { BLOCK_BYTES } from "@osr/base/block-range";
 
 import { unescapeOctal } from "./mount-table.ts";
-import { type SystemRoots, readNumber, readText } from "./system-roots.ts";
-import type { SectorRange } from "./tracefs-tracker.ts";
+import { type SystemRoots, readNumber, readText, systemRoots } from "./system-roots.ts";
+import type { SectorRange } from "./change-tracker.ts";
 
 const BLOCK_SECTORS = BLOCK_BYTES / 512;
 const AUXV_PAGE_SIZE = 6;
@@ -26,6 +26,16 @@ export function swapRangesOf(diskName: string, roots: SystemRoots): readonly Sec
     if (range !== undefined) ranges.push(withoutHeader(range, pageBytes(roots)));
   }
   return ranges.filter((range) => range.count > 0);
+}
+
+/**
+ * Which areas are in use as swap, in one text that changes when they do. Synchronous, takes microseconds.
+ */
+export function swapNames(roots: SystemRoots = systemRoots): string {
+  return (readText(roots.procfs, "swaps") ?? "")
+    .split("\n")
+    .map((line) => line.split(/\s+/).slice(0, 3).join(" "))
+    .join("\n");
 }
 
 function rangeOnDisk(name: string, diskName: string, roots: SystemRoots): SectorRange | undefined {

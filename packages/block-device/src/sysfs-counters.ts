@@ -6,21 +6,14 @@ const WRITTEN_FIELD = 6;
 const DISCARDED_FIELD = 13;
 
 /**
- * What the kernel counts of some disks, from sysfs. The kernel counts a request just after it traces its completion. A disk
+ * What the kernel counts of a disk, from sysfs. The kernel counts a request just after it traces its completion. A disk
  * whose counting is switched off (`queue/iostats`), or that is gone, has no counts.
  */
-export function sysfsCounters(
-  disks: readonly { readonly name: string }[],
-  { sysfs }: Pick<SystemRoots, "sysfs"> = systemRoots,
-): KernelCounters {
-  const isCounted = disks.map(
-    ({ name }) => readText(sysfs, "class/block", name, "queue/iostats") !== "0",
-  );
+export function sysfsCounters({ sysfs }: Pick<SystemRoots, "sysfs"> = systemRoots): KernelCounters {
   return {
-    countedSectors: (diskIndex) => {
-      const name = disks[diskIndex]?.name;
-      if (name === undefined || isCounted[diskIndex] !== true) return undefined;
-      return parseStat(readText(sysfs, "class/block", name, "stat"));
+    counterOf: ({ name }) => {
+      if (readText(sysfs, "class/block", name, "queue/iostats") === "0") return () => undefined;
+      return () => parseStat(readText(sysfs, "class/block", name, "stat"));
     },
   };
 }

@@ -41,14 +41,14 @@ test("where Node has no node:ffi, the error names the flag", () => {
 function freezerOf(
   disks: readonly LoopDisk[],
   options: { guardLimitMs?: number; clock?: Clock } = {},
-): Freezer {
-  return createSystemFreezer({
-    disks,
+): { prepare(): ReturnType<Freezer["prepare"]> } {
+  const freezer = createSystemFreezer({
     guardLimitMs: options.guardLimitMs ?? 10_000,
     clock: options.clock ?? systemClock,
     scheduler: systemScheduler,
     log: silentLog,
   });
+  return { prepare: () => freezer.prepare(disks) };
 }
 
 /** A mounted ext4, and a last resort should a test leave it frozen. */
@@ -119,9 +119,11 @@ test("frozen file systems take no writes, and drains are quiet", { skip }, async
   using tracker = new TracefsTracker({
     name: `osr-test-freezer-${process.pid}`,
     ringBytesPerCpu: MIB,
-    disks: [
-      { eventDevices: [eventDeviceOf(disk)], sectorCount: DISK_BYTES / 512, ignoredRanges: [] },
-    ],
+  });
+  tracker.add({
+    eventDevices: [eventDeviceOf(disk)],
+    sectorCount: DISK_BYTES / 512,
+    ignoredRanges: [],
   });
   tracker.start();
   const writer = await startWriter(loops, folder);
@@ -218,8 +220,8 @@ test("the guard thaws when this process is killed", { skip }, async (t) => {
       const clock = { unixMs: () => 0, monotonicMs: () => performance.now() };
       const scheduler = { after: () => ({ [Symbol.dispose]() {} }) };
       const disks = [{ major: ${disk.major}, minor: ${disk.minor} }];
-      const freezer = createSystemFreezer({ disks, guardLimitMs: 60_000, clock, scheduler });
-      const prepared = await freezer.prepare();
+      const freezer = createSystemFreezer({ guardLimitMs: 60_000, clock, scheduler });
+      const prepared = await freezer.prepare(disks);
       prepared.freeze(${NEVER_MS});
       // As if it died before the freeze was complete.
       const { writeFileSync, existsSync } = await import("node:fs");

@@ -19,8 +19,6 @@ import { systemRoots } from "./system-roots.ts";
 export const GUARD_LIMIT_MS = 10 * SECOND_MS;
 
 export type SystemFreezerOptions = {
-  /** Whole disks whose file systems are frozen, however many layers lie between. */
-  readonly disks: readonly { readonly major: number; readonly minor: number }[];
   /** Counts from the last `prepare` or `sync`, whole seconds. */
   readonly guardLimitMs: number;
   readonly clock: Clock;
@@ -31,13 +29,13 @@ export type SystemFreezerOptions = {
 /** Freezes with FIFREEZE from this process. Throws FFI_UNAVAILABLE; `prepare` throws FREEZE_UNAVAILABLE too. */
 export function createSystemFreezer(options: SystemFreezerOptions): Freezer {
   const calls = linuxCalls();
-  const disks = new Set(options.disks.map(({ major, minor }) => `${major}:${minor}`));
   return {
-    async prepare() {
+    async prepare(disks) {
       const opened: OpenFileSystem[] = [];
       const rcu = new ExpeditedRcu();
       try {
-        for (const fileSystem of fileSystemsOnDisks(disks, systemRoots)) {
+        const devices = new Set(disks.map(({ major, minor }) => `${major}:${minor}`));
+        for (const fileSystem of fileSystemsOnDisks(devices, systemRoots)) {
           const fd = openFileSystem(fileSystem, options.log);
           if (fd !== undefined) opened.push({ fileSystem, fd });
         }

@@ -124,6 +124,11 @@ export class TraceInstance implements Disposable {
     return lost;
   }
 
+  /** Replaces the filter. The kernel swaps the two at once: no event passes by neither. */
+  setFilter(filter: string): void {
+    this.#set(`${EVENT}/filter`, filter);
+  }
+
   #lostSum(): number {
     let sum = 0;
     for (let cpu = 0; cpu < this.#statsFiles.length; cpu++) {

@@ -87,8 +87,8 @@ function startTracker(
   const tracker = new TracefsTracker({
     name: options.name ?? instanceName(),
     ringBytesPerCpu: options.ringBytesPerCpu ?? MIB,
-    disks: disks.map((disk) => tracked(disk)),
   });
+  for (const disk of disks) tracker.add(tracked(disk));
   t.after(() => tracker[Symbol.dispose]());
   tracker.start();
   return tracker;
@@ -103,8 +103,8 @@ changeTrackerContract(
     const tracker = new TracefsTracker({
       name: instanceName(),
       ringBytesPerCpu: MIB,
-      disks: disks.map((disk) => tracked(disk)),
     });
+    for (const disk of disks) tracker.add(tracked(disk));
     t.after(() => tracker[Symbol.dispose]());
     return {
       tracker,
@@ -122,8 +122,8 @@ test("tracks exactly the blocks of random writes, discards and zeroing", { skip 
   const random = randomNumbers(20_260_117);
   const expected = new DirtyBlocks();
   const seen = new DirtyBlocks();
-  const counters = sysfsCounters([disk]);
-  const statBefore = must(counters.countedSectors(0), "counts");
+  const counted = sysfsCounters().counterOf(disk);
+  const statBefore = must(counted(), "counts");
   for (let round = 0; round < 300; round++) {
     const block = random(DISK_BYTES / BLOCK_BYTES - 64);
     const count = 1 + random(3);
@@ -136,7 +136,7 @@ test("tracks exactly the blocks of random writes, discards and zeroing", { skip 
   }
   assert.equal(tracker.drain(seen).lost, false);
   assert.deepEqual(seen.sorted(), expected.sorted());
-  const statAfter = must(counters.countedSectors(0), "counts");
+  const statAfter = must(counted(), "counts");
   const traced = tracker.tracedSectors(0);
   assert.equal(traced.written, statAfter.written - statBefore.written);
   assert.equal(traced.discarded, statAfter.discarded - statBefore.discarded);
@@ -218,6 +218,31 @@ test("requests wholly within an ignored range are no changes", { skip }, (t) => 
   assert.equal(tracker.tracedSectors(0).written, (4 + 1 + 2 + 2 + 1) * BLOCK_SECTORS);
 });
 
+test("a disk that is added is tracked from there, one that is removed no more", { skip }, (t) => {
+  const loops = new LoopDisks(t);
+  const disks = [loops.create(DISK_BYTES), loops.create(DISK_BYTES)];
+  const [first, second] = disks.map((disk) => ({ disk, write: openWriter(t, disk) }));
+  assert.ok(first !== undefined && second !== undefined);
+  const tracker = startTracker(t, [first.disk]);
+  const list = new ChangeList();
+  second.write(1, 1);
+  first.write(1, 1);
+  assert.equal(tracker.add(tracked(second.disk)), 1);
+  second.write(2, 1);
+  first.write(2, 1);
+  assert.deepEqual(tracker.drain(list), { changes: 3, lost: false });
+  assert.deepEqual(list.changes.toSorted(), ["0:16+8", "0:8+8", "1:16+8"]);
+  tracker.remove(0);
+  first.write(3, 1);
+  second.write(3, 1);
+  assert.deepEqual(tracker.drain(list), { changes: 1, lost: false });
+  // The number of a disk that is gone may come to mean another one.
+  assert.equal(tracker.add(tracked(first.disk)), 2);
+  first.write(4, 1);
+  tracker.drain(list);
+  assert.equal(list.changes.at(-1), "2:32+8");
+});
+
 test("changes beyond the size that the tracker knows are not quiet", { skip }, (t) => {
   const disk = new LoopDisks(t).create(DISK_BYTES);
   const write = openWriter(t, disk);
@@ -285,13 +310,15 @@ function keptOf(tracker: TracefsTracker): { position: Float64Array; traced: Sect
 function killedTracker(t: TestContext, disk: LoopDisk): { name: string; tracker: TracefsTracker } {
   const name = instanceName();
   t.after(() => fs.rmdirSync(`${mountedTracefs()}/instances/${name}`));
-  const tracker = new TracefsTracker({ name, ringBytesPerCpu: MIB, disks: [tracked(disk)] });
+  const tracker = successorOf(name, disk);
   tracker.start();
   return { name, tracker };
 }
 
 function successorOf(name: string, disk: LoopDisk): TracefsTracker {
-  return new TracefsTracker({ name, ringBytesPerCpu: MIB, disks: [tracked(disk)] });
+  const tracker = new TracefsTracker({ name, ringBytesPerCpu: MIB });
+  tracker.add(tracked(disk));
+  return tracker;
 }
 
 test("a successor reads what its predecessor left in the ring, and counts on", { skip }, (t) => {

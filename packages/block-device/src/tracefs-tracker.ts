@@ -1,28 +1,23 @@
 import { assert, must } from "@osr/base/assert";
 
-import type { ChangeSink, ChangeTracker, DrainResult, SectorCounts } from "./change-tracker.ts";
+import type {
+  ChangeSink,
+  ChangeTracker,
+  DrainResult,
+  SectorCounts,
+  SectorRange,
+  TrackedDisk,
+} from "./change-tracker.ts";
 import { DISCARD, READ, type RequestKind, type RequestSink } from "./ring-page.ts";
 import { TraceInstance } from "./trace-instance.ts";
 
 /** The kernel takes filters of less than a page; with more disks than fit, all requests of the machine are looked at. */
 const FILTER_CHARS_MAX = 4000;
 
-export type SectorRange = { readonly sector: number; readonly count: number };
-
-/** A disk whose changes are tracked; its place in the list is its disk index. */
-type TrackedDisk = {
-  /** Devices of its events, see `eventDeviceOf` and `learnEventDevices`. Several where it has several paths. */
-  readonly eventDevices: readonly number[];
-  readonly sectorCount: number;
-  /** Requests wholly within one of these (swap) are no changes. */
-  readonly ignoredRanges: readonly SectorRange[];
-};
-
 export type TracefsTrackerOptions = {
   /** Name of the trace instance: `osr-…`. One tracker at a time may have it. */
   readonly name: string;
   readonly ringBytesPerCpu: number;
-  readonly disks: readonly TrackedDisk[];
 };
 
 /** Device number of a disk in trace events, as the kernel's dev_t. */
@@ -40,25 +35,33 @@ export function eventDeviceOf(disk: { readonly major: number; readonly minor: nu
  */
 export class TracefsTracker implements ChangeTracker {
   readonly #options: TracefsTrackerOptions;
-  readonly #requests: RequestCounter;
+  readonly #requests = new RequestCounter();
   #instance: TraceInstance | undefined;
 
   constructor(options: TracefsTrackerOptions) {
     this.#options = options;
-    this.#requests = new RequestCounter(options.disks);
   }
 
   /** Throws TRACEFS_UNAVAILABLE, TRACE_FORMAT_UNKNOWN, TRACKER_BUSY. */
   start(): void {
     assert(this.#instance === undefined, "the tracker was started already");
-    const { name, ringBytesPerCpu, disks } = this.#options;
-    this.#instance = new TraceInstance({ name, ringBytesPerCpu, filter: filterOf(disks) });
+    this.#instance = new TraceInstance({ ...this.#options, filter: this.#filter() });
+  }
+
+  add(disk: TrackedDisk): number {
+    const index = this.#requests.add(disk);
+    this.#instance?.setFilter(this.#filter());
+    return index;
+  }
+
+  remove(diskIndex: number): void {
+    this.#requests.remove(diskIndex);
+    this.#instance?.setFilter(this.#filter());
   }
 
   resume(position: Float64Array, traced: readonly SectorCounts[]): boolean {
     assert(this.#instance === undefined, "the tracker was started already");
-    const { name, ringBytesPerCpu, disks } = this.#options;
-    const options = { name, ringBytesPerCpu, filter: filterOf(disks) };
+    const options = { ...this.#options, filter: this.#filter() };
     this.#instance = TraceInstance.resume(options, position);
     if (this.#instance === undefined) return false;
     this.#requests.resume(traced);
@@ -75,10 +78,6 @@ export class TracefsTracker implements ChangeTracker {
     return { changes: this.#requests.changes, lost };
   }
 
-  /**
-   * Replaces the ranges of a disk whose requests are no changes. Whoever removes a range (swapoff) must take all of it for
-   * changed: what was written there since, and before this call, was ignored.
-   */
   setIgnoredRanges(diskIndex: number, ranges: readonly SectorRange[]): void {
     this.#requests.setIgnoredRanges(diskIndex, ranges);
   }
@@ -90,6 +89,10 @@ export class TracefsTracker implements ChangeTracker {
   /** Changes beyond the disk's end, or at no place (SCSI pass-through): they are counted, so not quiet, but not handed on. */
   get unplacedChanges(): number {
     return this.#requests.unplacedChanges;
+  }
+
+  #filter(): string {
+    return filterOf(this.#requests.eventDevices());
   }
 
   #started(): TraceInstance {
@@ -112,23 +115,32 @@ class RequestCounter implements RequestSink {
   changes = 0;
   unplacedChanges = 0;
   readonly #indexOfDevice = new Map<number, number>();
-  readonly #sectorCounts: Float64Array;
-  readonly #written: Float64Array;
-  readonly #discarded: Float64Array;
-  readonly #ignored: (readonly SectorRange[])[];
+  readonly #sectorCounts: number[] = [];
+  readonly #written: number[] = [];
+  readonly #discarded: number[] = [];
+  readonly #ignored: (readonly SectorRange[])[] = [];
   #sink: ChangeSink | undefined;
 
-  constructor(disks: readonly TrackedDisk[]) {
-    this.#sectorCounts = Float64Array.from(disks, (disk) => disk.sectorCount);
-    this.#written = new Float64Array(disks.length);
-    this.#discarded = new Float64Array(disks.length);
-    this.#ignored = disks.map((disk) => disk.ignoredRanges);
-    for (const [index, disk] of disks.entries()) {
-      for (const device of disk.eventDevices) {
-        assert(!this.#indexOfDevice.has(device), "no two disks have the same event device");
-        this.#indexOfDevice.set(device, index);
-      }
+  add({ eventDevices, sectorCount, ignoredRanges }: TrackedDisk): number {
+    const index = this.#sectorCounts.length;
+    for (const device of eventDevices) {
+      assert(!this.#indexOfDevice.has(device), "no two disks have the same event device");
+      this.#indexOfDevice.set(device, index);
     }
+    this.#sectorCounts.push(sectorCount);
+    this.#written.push(0);
+    this.#discarded.push(0);
+    this.#ignored.push(ignoredRanges);
+    return index;
+  }
+
+  remove(index: number): void {
+    for (const [device, ofDevice] of this.#indexOfDevice)
+      if (ofDevice === index) this.#indexOfDevice.delete(device);
+  }
+
+  eventDevices(): readonly number[] {
+    return [...this.#indexOfDevice.keys()];
   }
 
   resume(traced: readonly SectorCounts[]): void {
@@ -174,9 +186,9 @@ class RequestCounter implements RequestSink {
 }
 
 /** Leaves out what needs no drain: other disks, flushes and reads. */
-function filterOf(disks: readonly TrackedDisk[]): string {
+function filterOf(eventDevices: readonly number[]): string {
   const changes = 'nr_sector > 0 && !(rwbs ~ "R*")';
-  const devices = disks.flatMap((disk) => disk.eventDevices).map((device) => `dev == ${device}`);
+  const devices = eventDevices.map((device) => `dev == ${device}`);
   const filter = `(${devices.join(" || ")}) && ${changes}`;
   return devices.length > 0 && filter.length <= FILTER_CHARS_MAX ? filter : changes;
 }

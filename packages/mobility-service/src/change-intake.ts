@@ -16,25 +16,35 @@ export interface ChangedDisk {
  */
 export class ChangeIntake {
   readonly #tracker: Pick<ChangeTracker, "drain">;
-  readonly #disks: readonly ChangedDisk[];
+  /** By their disk index. */
+  readonly #disks = new Map<number, ChangedDisk>();
   readonly #trust: TrackingTrust | undefined;
   readonly #onDrained: (() => void) | undefined;
   readonly #sink: ChangeSink;
   #failure: unknown;
 
-  /** `disks` in the order of the tracker's disk indexes. `onDrained`: all that was drained so far is in their live sets. */
+  /** `onDrained`: all that was drained so far is in the live sets of the disks. */
   constructor(
     tracker: Pick<ChangeTracker, "drain">,
-    disks: readonly ChangedDisk[],
     options: { readonly trust?: TrackingTrust; readonly onDrained?: () => void } = {},
   ) {
     this.#tracker = tracker;
-    this.#disks = disks;
     this.#trust = options.trust;
     this.#onDrained = options.onDrained;
     this.#sink = {
-      changed: (index, sector, count) => disks[index]?.changed(sector, count),
+      changed: (index, sector, count) => this.#disks.get(index)?.changed(sector, count),
     };
+  }
+
+  /** What changes on the tracker's disk `index` goes to `disk`. */
+  add(index: number, disk: ChangedDisk): void {
+    this.#disks.set(index, disk);
+  }
+
+  /** The disk is gone: nothing of it is taken any more, and nothing is checked. */
+  remove(index: number): void {
+    this.#disks.delete(index);
+    this.#trust?.remove(index);
   }
 
   /** Why the last drain that was lost could not read the events, where it could not. */
@@ -60,7 +70,7 @@ export class ChangeIntake {
       this.#failure = cause;
     }
     this.#trust?.reset();
-    for (const disk of this.#disks) disk.distrust("TRACKING_LOST");
+    for (const disk of this.#disks.values()) disk.distrust("TRACKING_LOST");
     if (this.#failure === undefined) this.#onDrained?.();
     return "lost";
   }
@@ -71,7 +81,9 @@ export class ChangeIntake {
     this.#trust.before();
     const changes = this.drain();
     if (changes === "lost") return changes;
-    const agrees = this.#trust.after((index) => this.#disks[index]?.distrust("TRACKING_MISMATCH"));
+    const agrees = this.#trust.after((index) =>
+      this.#disks.get(index)?.distrust("TRACKING_MISMATCH"),
+    );
     return agrees ? changes : "mismatch";
   }
 }

@@ -9,6 +9,7 @@ import { allDone } from "./all-done.ts";
 import type { ChangeIntake } from "./change-intake.ts";
 import type { DiskReplication } from "./disk-replication.ts";
 import type { KeptRuns } from "./kept-runs.ts";
+import type { MobilityStatus } from "./mobility-status.ts";
 import { type QuietInstant, readQuietInstant } from "./quiet-instant.ts";
 import { REMAINDER_BYTES_MAX, Remainder } from "./remainder.ts";
 import type { ResyncReason } from "./resync-reason.ts";
@@ -32,6 +33,7 @@ export type PointScripts = {
 export type CutPorts = {
   readonly changes: ChangeIntake;
   readonly freezer: Freezer;
+  readonly isSwapCurrent: () => boolean;
   readonly clock: Clock;
   readonly pause: (ms: number) => void;
   readonly quietWindow: "required" | "unchecked";
@@ -50,6 +52,8 @@ export type MissedReason =
   | "NOT_QUIET"
   | ResyncReason
   | "DISK_UNREADABLE"
+  | "SWAP_CHANGED"
+  | "FREEZE_OVERSHOT"
   | "FREEZE_FAILED";
 
 export type CutOutcome =
@@ -63,6 +67,15 @@ export type CutOutcome =
       readonly scriptError?: unknown;
     }
   | { readonly kind: "missed"; readonly reason: MissedReason; readonly error?: unknown };
+
+/** What the status says of a point that was made. */
+export function cutStatusOf(
+  cut: CutOutcome & { readonly kind: "made" },
+): NonNullable<MobilityStatus["lastCut"]> {
+  const { tag, frozenMs, heldMs, rounds } = cut;
+  const { cutId, slot, unixMs } = tag;
+  return { cutId, slot, class: tag.class, unixMs, frozenMs, heldMs, rounds };
+}
 
 /** What the tag of the point is to say. */
 export type PointNames = { readonly groupId: Uuid; readonly slot: number; readonly cutId: Uuid };
@@ -115,7 +128,7 @@ export class Cut {
     const { scripts } = this.#ports;
     // Nothing of the attempt before counts: its scripts have ended.
     delete attempt.class;
-    const preparation = await this.#prepare();
+    const preparation = await this.#prepare(attempt.disks);
     if (preparation.kind === "failed") return preparation;
     await using prepared = preparation.prepared;
     let notReady = await this.#converge(attempt, prepared);
@@ -130,11 +143,12 @@ export class Cut {
     }
   }
 
-  async #prepare(): Promise<
-    { readonly kind: "prepared"; readonly prepared: PreparedFreeze } | Failed
-  > {
+  async #prepare(
+    disks: readonly DiskReplication[],
+  ): Promise<{ readonly kind: "prepared"; readonly prepared: PreparedFreeze } | Failed> {
     try {
-      return { kind: "prepared", prepared: await this.#ports.freezer.prepare() };
+      const prepared = await this.#ports.freezer.prepare(disks.map(({ disk }) => disk));
+      return { kind: "prepared", prepared };
     } catch (error) {
       return { kind: "failed", error };
     }
@@ -260,15 +274,18 @@ function missed(instant: Exclude<QuietInstant | NotReady, { kind: "proven" }>): 
       return { kind: "missed", reason: "TRACKING_LOST" };
     case "mismatch":
       return { kind: "missed", reason: "TRACKING_MISMATCH" };
+    case "swapChanged":
+      return { kind: "missed", reason: "SWAP_CHANGED" };
     case "resync":
       return { kind: "missed", reason: instant.reason };
     case "notConverging":
     case "noRoom":
       return { kind: "missed", reason: "NOT_CONVERGING" };
     case "failed": {
-      const isDisk = instant.error instanceof OsrError && instant.error.code === "DISK_UNREADABLE";
-      const reason = isDisk ? "DISK_UNREADABLE" : "FREEZE_FAILED";
-      return { kind: "missed", reason, error: instant.error };
+      const { error } = instant;
+      const code = error instanceof OsrError ? error.code : "";
+      const isOwnReason = code === "DISK_UNREADABLE" || code === "FREEZE_OVERSHOT";
+      return { kind: "missed", reason: isOwnReason ? code : "FREEZE_FAILED", error };
     }
   }
 }

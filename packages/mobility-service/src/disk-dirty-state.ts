@@ -133,6 +133,11 @@ export class DiskDirtyState {
     this.live.clear();
   }
 
+  dispose(): void {
+    for (const open of this.#open.splice(0)) this.#drop(open);
+    this.live.dispose();
+  }
+
   #mergeOldest(): void {
     const oldest = must(this.#open.shift(), "oldest");
     must(this.#open[0], "next").set.addSet(oldest.set);

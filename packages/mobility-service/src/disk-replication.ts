@@ -287,6 +287,11 @@ export class DiskReplication {
     this.#stream = undefined;
   }
 
+  /** The disk was given up: frees its bitmaps. It is attached to no session any more. */
+  dispose(): void {
+    this.state.dispose();
+  }
+
   /** What the process server says of the disk in this session. */
   acked(ack: AckedDisk): void {
     const kept = this.#kept;

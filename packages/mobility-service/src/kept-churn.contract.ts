@@ -22,6 +22,7 @@ export const CHURN_DISK: ProtectableDisk = {
   path: "/dev/vda",
   major: 254,
   minor: 0,
+  sequence: 0,
   sizeBytes: DISK_BYTES,
   logicalSectorBytes: 512,
   isBoot: false,

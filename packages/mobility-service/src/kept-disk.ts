@@ -191,6 +191,7 @@ export class KeptDisk {
 }
 
 /** What must not have changed. Where swap was, nothing was followed. */
-function labelOf({ identity, sizeBytes, major, minor, swapRanges }: ProtectableDisk): string {
-  return JSON.stringify({ identity, sizeBytes, major, minor, swapRanges });
+function labelOf(disk: ProtectableDisk): string {
+  const { identity, sizeBytes, sequence, major, minor, swapRanges } = disk;
+  return JSON.stringify({ identity, sizeBytes, sequence, major, minor, swapRanges });
 }

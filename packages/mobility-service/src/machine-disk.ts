@@ -1,5 +1,6 @@
 import type { OsrError } from "@osr/base/errors";
 import type { ErrorInfo } from "@osr/base/errors";
+import type { DirectReader } from "@osr/block-device/protected-disk";
 import type { AgentDiskBytes, HealthError, ServerDiskBytes } from "@osr/contracts/agent-protocol";
 
 import type { CopyRate } from "./copy-rate.ts";
@@ -12,12 +13,19 @@ const MESSAGE_CHARS_MAX = 1024;
 
 /** A disk of the machine, as the service handles it. */
 export type MachineDisk = {
+  /** The tracker's disk index. */
+  readonly index: number;
   readonly replication: DiskReplication;
+  readonly reader: DirectReader;
   /** Whoever copies the disk has the turn; a cut has that of all disks. */
   readonly turn: Turn;
   readonly rate: CopyRate;
   /** Why its changes cannot be followed on this machine. */
   readonly untrusted: string | undefined;
+  /** False for a disk that came while points were made, until all of it has been copied: until then they are made without it. */
+  isMember: boolean;
+  /** The machine does not have it any more, or not as it was. */
+  isVanished: boolean;
 };
 
 /** What keeps a disk from being part of a recovery point, or undefined. */
@@ -25,6 +33,8 @@ export function troubleOf(disk: MachineDisk): HealthError | undefined {
   const { replication, untrusted } = disk;
   const { name } = replication.disk;
   if (replication.fenced !== undefined) return healthOf(replication.fenced, name);
+  if (disk.isVanished)
+    return health(MOBILITY_ERRORS.DISK_VANISHED, `${name} (${replication.disk.identity})`);
   if (untrusted !== undefined)
     return health(MOBILITY_ERRORS.TRACKING_UNTRUSTED, `${name}: ${untrusted}`);
   if (replication.unreadable !== undefined) return healthOf(replication.unreadable, name);
@@ -43,7 +53,8 @@ export function resyncOf({ replication }: MachineDisk): HealthError | undefined 
 
 /** True where copying the disk makes no sense any more. */
 export function isStopped(disk: MachineDisk): boolean {
-  return disk.replication.fenced !== undefined || disk.untrusted !== undefined;
+  const { replication, untrusted, isVanished } = disk;
+  return replication.fenced !== undefined || untrusted !== undefined || isVanished;
 }
 
 /** `told`: what the process server said of its bytes. */

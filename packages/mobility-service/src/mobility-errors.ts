@@ -42,6 +42,18 @@ export const MOBILITY_ERRORS = defineErrors({
     retryable: true,
     hint: "The disk is not as large as when it was enrolled. It is compared with what the storage account holds; points go on by themselves.",
   },
+  DISK_CHANGED: {
+    retryable: true,
+    hint: "The disk was detached for a while, has another size, or other areas of swap. It is compared with what the storage account holds; points go on by themselves.",
+  },
+  DISK_VANISHED: {
+    retryable: false,
+    hint: "The machine has this disk no more, so there are no points of all its disks; the others are replicated. Attach it again; if it is gone for good, restart the mobility service: points are then made of the disks that are there.",
+  },
+  SWAP_CHANGED: {
+    retryable: true,
+    hint: "Areas of swap came into use or went out of it while the point was made. The next attempt is made by itself.",
+  },
   COMPARISON_GONE: {
     retryable: true,
     hint: "The mobility service begins the comparison of the disk again by itself.",

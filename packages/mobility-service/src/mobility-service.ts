@@ -10,7 +10,6 @@ import { GIB, MIB, SECOND_MS } from "@osr/base/units";
 import { type Uuid, randomUuid } from "@osr/base/uuid";
 import type { ChangeTracker, KernelCounters } from "@osr/block-device/change-tracker";
 import type { Freezer } from "@osr/block-device/freezer";
-import type { DirectReader, ProtectableDisk } from "@osr/block-device/protected-disk";
 import {
   HEALTH_ERRORS_MAX,
   type HealthError,
@@ -22,16 +21,16 @@ import {
 import { allDone } from "./all-done.ts";
 import { BatchMemory } from "./batch-memory.ts";
 import { ChangeIntake } from "./change-intake.ts";
-import { CopyRate } from "./copy-rate.ts";
 import {
   type CertificateLife,
   certificateHealth,
   clockHealth,
   freezeHealth,
 } from "./machine-health.ts";
-import { Cut, type CutOutcome, type PointScripts } from "./cut.ts";
+import { Cut, type CutOutcome, type PointScripts, cutStatusOf } from "./cut.ts";
 import { DirtyMemory } from "./dirty-memory.ts";
-import { DiskReplication } from "./disk-replication.ts";
+import type { DiskReplication } from "./disk-replication.ts";
+import type { DiskWatch, OpenedDisk } from "./disk-watch.ts";
 import {
   type MachineDisk,
   agentBytesOf,
@@ -47,6 +46,7 @@ import {
   openKeptState,
   returnUnanswered,
 } from "./kept-start.ts";
+import { MachineDisks, trackedDisk } from "./machine-disks.ts";
 import { MOBILITY_ERRORS } from "./mobility-errors.ts";
 import type { MobilityStatus } from "./mobility-status.ts";
 import { Pace } from "./pace.ts";
@@ -62,12 +62,15 @@ import { Turn } from "./turn.ts";
 const DRAIN_MS = 50;
 const STATUS_MS = SECOND_MS;
 const POLL_MS = 200;
+/** How often disks are looked for. */
+const DISK_WATCH_MS = 5 * SECOND_MS;
 /** Below this, changes of a disk wait for the next point, so that a block that changes again is sent once. */
 const BACKLOG_BYTES_GOAL = 64 * MIB;
 /** Above this no point is tried: copying goes first. */
 const BACKLOG_BYTES_MAX = GIB;
 /** Disks are compared beside the machine's own work: reading and hashing take no more than this, over all disks. */
 const COMPARED_BYTES_PER_SECOND_MAX = 200 * MIB;
+const NEW_DISKS = "the disks of the machine have changed";
 const UNREADABLE_RETRY_MS = 30 * SECOND_MS;
 /** A session that lasted so long is opened again at once. */
 const STEADY_SESSION_MS = 10 * SECOND_MS;
@@ -84,13 +87,10 @@ export type MobilityServiceOptions = {
   readonly standing?: readonly HealthError[];
   /** Of the certificate by which the process server knows this machine. */
   readonly certificate?: CertificateLife | undefined;
-  /** In the order of the tracker's disk indexes. */
-  readonly disks: readonly {
-    readonly disk: ProtectableDisk;
-    readonly reader: DirectReader;
-    /** Why its changes cannot be followed on this machine: then it is not copied, and no points are made. */
-    readonly untrusted?: string | undefined;
-  }[];
+  readonly disks: readonly OpenedDisk[];
+  /** Tells of disks that come and go while the service runs. */
+  readonly diskWatch: DiskWatch;
+  /** Not started, without disks. */
   readonly tracker: ChangeTracker;
   /** Where a successor of this process finds what it knew; without it, each start compares the disks. */
   readonly kept?: KeptOptions | undefined;
@@ -129,7 +129,7 @@ export function createMobilityService(options: MobilityServiceOptions): Mobility
 
 class MachineReplication implements MobilityService {
   readonly #options: MobilityServiceOptions;
-  readonly #disks: readonly MachineDisk[];
+  readonly #disks: MachineDisks;
   readonly #kept: OpenedKeptState;
   readonly #changes: ChangeIntake;
   readonly #points: PointScheduler;
@@ -137,6 +137,8 @@ class MachineReplication implements MobilityService {
   readonly #cut: Cut;
   readonly #fileWrites = new Turn();
   readonly #comparisons = new Turn();
+  /** Taken by whoever makes a point or changes the set of disks. */
+  readonly #setOfDisks = new Turn();
   readonly #stopping = new AbortController();
   #running: Promise<void> | undefined;
   #session: ReplicationSession | undefined;
@@ -155,46 +157,36 @@ class MachineReplication implements MobilityService {
     const { intervalBytesMax } = limits;
     const { startReason } = options;
     const pace = new Pace(COMPARED_BYTES_PER_SECOND_MAX, options);
+    // In the order of the disks, so that their places in the list are their disk indexes.
+    for (const { disk, eventDevices } of options.disks)
+      options.tracker.add(trackedDisk(disk, eventDevices));
     const kept = openKeptState(options);
     const { state } = kept;
     this.#kept = kept;
     const batchMemory = new BatchMemory(limits, state);
     const dirtyMemory = new DirtyMemory(limits.dirtyMemoryBytesMax, state.bitmaps);
-    this.#disks = options.disks.map(({ disk, reader, untrusted }, index) => ({
-      replication: new DiskReplication({
-        disk,
-        reader,
-        dirtyMemory,
-        batchMemory,
-        intervalBytesMax,
-        clock,
-        pace,
-        startReason,
-        ...must(kept.disks[index], "kept"),
-      }),
-      turn: new Turn(),
-      rate: new CopyRate(clock.monotonicMs()),
-      untrusted,
-    }));
-    returnUnanswered(state, this.#replications());
-    const keptDisks = kept.disks.map((disk) => disk.kept);
-    const trust = new TrackingTrust({ ...options, disks: keptDisks });
-    this.#changes = new ChangeIntake(options.tracker, this.#replications(), {
+    const trust = new TrackingTrust(options);
+    this.#changes = new ChangeIntake(options.tracker, {
       trust,
-      onDrained: () => state.drained(options.tracker, keptDisks),
+      onDrained: () => state.drained(options.tracker, this.#disks.kept),
     });
+    const ports = { clock, pace, dirtyMemory, batchMemory, intervalBytesMax, state };
+    this.#disks = new MachineDisks({ ...options, ...ports, changes: this.#changes, trust });
+    for (const [index, disk] of options.disks.entries()) {
+      const known = { index, ...must(kept.disks[index], "kept") };
+      this.#disks.add(disk, { isMember: true, startReason, known });
+    }
+    returnUnanswered(
+      state,
+      this.#disks.all.map(({ replication }) => replication),
+    );
     this.#points = new PointScheduler({ intervalSeconds: pointIntervalSeconds });
-    const disks = options.disks.map(({ disk: { identity, name, sizeBytes, isBoot } }) => ({
-      identity,
-      name,
-      sizeBytes,
-      isBoot,
-    }));
-    this.#opener = new SessionOpener(options, { agentVersion, machine, disks });
+    this.#opener = new SessionOpener(options, { agentVersion, machine });
     this.#cut = new Cut({
       ...options,
       changes: this.#changes,
       remainderRuns: state.remainderRuns,
+      isSwapCurrent: () => options.diskWatch.isSwapCurrent(),
       holdWrites: () => this.#fileWrites.take(this.#stopping.signal),
     });
   }
@@ -214,7 +206,7 @@ class MachineReplication implements MobilityService {
     if (!this.#kept.isResumed) this.#options.tracker.start();
     this.#options.log.info("the state of the agent before", { isResumed: this.#kept.isResumed });
     const signal = this.#stopping.signal;
-    const tasks = [this.#drainLoop(), this.#statusLoop(), this.#sessionLoop()];
+    const tasks = [this.#drainLoop(), this.#statusLoop(), this.#sessionLoop(), this.#watchLoop()];
     try {
       await Promise.all(tasks);
     } catch (error) {
@@ -224,6 +216,7 @@ class MachineReplication implements MobilityService {
       await Promise.allSettled(tasks);
       // Nobody tracks any more.
       this.#kept.state.forget();
+      await this.#disks.close();
       this.#isStopped = true;
       await this.#writeStatus();
     }
@@ -238,26 +231,14 @@ class MachineReplication implements MobilityService {
       state: this.#state(),
       unixMs,
       processServer: this.#options.processServers.current.address,
-      disks: this.#disks.map((disk) => statusOf(disk, clock.monotonicMs(), this.#told.bytes)),
+      disks: this.#disks.all.map((disk) => statusOf(disk, clock.monotonicMs(), this.#told.bytes)),
       ...(point === undefined
         ? {}
         : { newestPoint: point, rpoSeconds: Math.max(0, (unixMs - point.unixMs) / SECOND_MS) }),
       pointsMade: this.#pointsMade,
       pointsMissed: this.#points.missedCount,
       missedReasons: Object.fromEntries(this.#points.missed),
-      ...(cut === undefined
-        ? {}
-        : {
-            lastCut: {
-              cutId: cut.tag.cutId,
-              slot: cut.tag.slot,
-              class: cut.tag.class,
-              unixMs: cut.tag.unixMs,
-              frozenMs: cut.frozenMs,
-              heldMs: cut.heldMs,
-              rounds: cut.rounds,
-            },
-          }),
+      ...(cut === undefined ? {} : { lastCut: cutStatusOf(cut) }),
       health: [...this.#health(), ...(this.#told.health ?? [])],
     };
   }
@@ -266,12 +247,13 @@ class MachineReplication implements MobilityService {
     if (this.#isStopped) return "stopped";
     if (this.#trouble() !== undefined) return "critical";
     if (this.#session === undefined) return "connecting";
-    if (this.#disks.some(({ replication }) => replication.stage === "resync")) return "resync";
+    if (this.#disks.members.some(({ replication }) => replication.stage === "resync"))
+      return "resync";
     return this.#points.isStarted ? "protected" : "initial";
   }
 
   #health(): HealthError[] {
-    const ofDisks = this.#disks.flatMap((disk) => troubleOf(disk) ?? resyncOf(disk) ?? []);
+    const ofDisks = this.#disks.all.flatMap((disk) => troubleOf(disk) ?? resyncOf(disk) ?? []);
     const list = [...ofDisks, ...(this.#options.standing ?? [])];
     const failure = this.#session === undefined ? this.#opener.failure : this.#session.unreachable;
     const refusal = this.#refusal();
@@ -309,17 +291,7 @@ class MachineReplication implements MobilityService {
   }
 
   #trouble(): HealthError | undefined {
-    const refusal = this.#refusal();
-    if (refusal !== undefined) return refusal;
-    for (const disk of this.#disks) {
-      const trouble = troubleOf(disk);
-      if (trouble !== undefined) return trouble;
-    }
-    return undefined;
-  }
-
-  #replications(): DiskReplication[] {
-    return this.#disks.map(({ replication }) => replication);
+    return this.#refusal() ?? this.#disks.trouble;
   }
 
   async #drainLoop(): Promise<void> {
@@ -392,18 +364,21 @@ class MachineReplication implements MobilityService {
     const { clock, log, randomness } = this.#options;
     const signal = this.#stopping.signal;
     for (let attempt = 1; ; attempt++) {
-      const session = await this.#opener.open(signal);
+      // Those of this session: the set may change meanwhile, and then there is a new one.
+      const disks = this.#disks.all;
+      const session = await this.#opener.open(this.#disks.forSession(), signal);
       const openedMs = clock.monotonicMs();
       log.info("session opened", { epoch: session.epoch });
       try {
-        await this.#replicate(session);
+        await this.#replicate(session, disks);
       } catch (error) {
         session.lose(error);
       } finally {
         session.lose("it has ended");
         this.#session = undefined;
         this.#told = {};
-        await allDone(this.#disks.map(({ replication }) => replication.detach()));
+        await allDone(disks.map(({ replication }) => replication.detach()));
+        await this.#disks.closeReplaced();
       }
       signal.throwIfAborted();
       log.warn("session lost", { epoch: session.epoch, error: session.signal.reason });
@@ -412,9 +387,23 @@ class MachineReplication implements MobilityService {
     }
   }
 
+  /** Looks for disks that come and go. Waits for a point that is under way, so that it is made. */
+  async #watchLoop(): Promise<void> {
+    const { signal } = this.#stopping;
+    for (;;) {
+      await this.#sleep(DISK_WATCH_MS, signal);
+      const changes = await this.#disks.look(this.#options);
+      if (changes === undefined) continue;
+      using _ = await this.#setOfDisks.take(signal);
+      // A session that is being opened finds out by itself.
+      if (this.#disks.change(changes, { isMember: !this.#points.isStarted }))
+        this.#session?.lose(NEW_DISKS);
+    }
+  }
+
   /** Runs until the session is lost. */
-  async #replicate(session: ReplicationSession): Promise<void> {
-    for (const { replication } of this.#disks) {
+  async #replicate(session: ReplicationSession, disks: readonly MachineDisk[]): Promise<void> {
+    for (const { replication } of disks) {
       const { identity } = replication.disk;
       const granted = session.granted.disks.find((disk) => disk.identity === identity);
       if (granted === undefined)
@@ -423,17 +412,19 @@ class MachineReplication implements MobilityService {
     }
     this.#points.seenSlot(session.granted.newestSlot);
     this.#session = session;
+    if (disks.some((disk) => !this.#disks.has(disk)) || disks.length < this.#disks.all.length)
+      return session.lose(NEW_DISKS);
     const tasks = [
       session.heartbeats(
         () => ({
           pointsMissed: this.#points.missedCount,
           health: this.#health(),
-          disks: agentBytesOf(this.#disks),
+          disks: agentBytesOf(disks),
         }),
-        (reply) => this.#heartbeatReply(session, reply),
+        (reply) => this.#heartbeatReply(session, disks, reply),
       ),
-      ...this.#disks.map((disk) => this.#copyLoop(disk, session)),
-      this.#pointLoop(session),
+      ...disks.map((disk) => this.#copyLoop(disk, session)),
+      this.#pointLoop(session, disks),
     ];
     await allDone(
       tasks.map(async (task) => {
@@ -447,11 +438,15 @@ class MachineReplication implements MobilityService {
     );
   }
 
-  #heartbeatReply(session: ReplicationSession, reply: HeartbeatReply): void {
+  #heartbeatReply(
+    session: ReplicationSession,
+    disks: readonly MachineDisk[],
+    reply: HeartbeatReply,
+  ): void {
     for (const acked of reply.disks)
       for (const granted of session.granted.disks)
         if (granted.diskId === acked.diskId)
-          for (const { replication } of this.#disks)
+          for (const { replication } of disks)
             if (replication.disk.identity === granted.identity) replication.acked(acked);
     const { health, bytes, unixMs } = reply;
     const skewMs = unixMs === undefined ? 0 : this.#options.clock.unixMs() - unixMs;
@@ -514,21 +509,23 @@ class MachineReplication implements MobilityService {
     this.#options.log.error("the disk is not replicated any more", { ...trouble });
   }
 
-  async #pointLoop(session: ReplicationSession): Promise<void> {
+  async #pointLoop(session: ReplicationSession, disks: readonly MachineDisk[]): Promise<void> {
     const { clock } = this.#options;
     for (;;) {
-      const isCopied = this.#disks.every(({ replication }) => replication.stage === "delta");
+      for (const disk of disks) disk.isMember ||= disk.replication.stage === "delta";
+      const isCopied = disks.every(({ replication }) => replication.stage === "delta");
       if (isCopied && !this.#points.isStarted) this.#points.start(clock.monotonicMs());
-      if (clock.monotonicMs() >= this.#points.dueMs) await this.#point(session);
+      if (clock.monotonicMs() >= this.#points.dueMs) await this.#point(session, disks);
       await this.#sleep(POLL_MS, session.signal);
     }
   }
 
-  async #point(session: ReplicationSession): Promise<void> {
+  async #point(session: ReplicationSession, disks: readonly MachineDisk[]): Promise<void> {
     const reason = this.#obstacle();
     if (reason !== undefined) return this.#missed(reason.code, reason.message);
+    using _ = await this.#setOfDisks.take(session.signal);
     try {
-      const outcome = await this.#makePoint(session);
+      const outcome = await this.#makePoint(session, disks);
       if (outcome.kind === "made") this.#made(outcome);
       else this.#missed(outcome.reason, messageOf(outcome.error ?? ""));
     } catch (error) {
@@ -544,27 +541,30 @@ class MachineReplication implements MobilityService {
 
   /** Why no point can be tried at the moment. */
   #obstacle(): { readonly code: string; readonly message: string } | undefined {
-    const trouble = this.#trouble();
-    if (trouble !== undefined) return trouble;
-    for (const disk of this.#disks) {
-      const resync = resyncOf(disk);
-      if (resync !== undefined) return resync;
-    }
-    const late = this.#disks.find(({ replication }) => replication.dirtyBytes > BACKLOG_BYTES_MAX);
+    const reason = this.#trouble() ?? this.#disks.resync;
+    if (reason !== undefined) return reason;
+    const late = this.#disks.members.find(
+      ({ replication }) => replication.dirtyBytes > BACKLOG_BYTES_MAX,
+    );
     if (late === undefined) return undefined;
     return { code: "CATCHING_UP", message: `${late.replication.disk.name} is still being copied` };
   }
 
-  async #makePoint(session: ReplicationSession): Promise<CutOutcome> {
+  async #makePoint(
+    session: ReplicationSession,
+    disks: readonly MachineDisk[],
+  ): Promise<CutOutcome> {
     const { clock, randomness } = this.#options;
     using turns = new DisposableStack();
-    for (const disk of this.#disks) turns.use(await disk.turn.take(session.signal));
+    const members = disks.filter(({ isMember }) => isMember);
+    for (const disk of members) turns.use(await disk.turn.take(session.signal));
     const names = {
       groupId: session.granted.groupId,
       slot: this.#points.takeSlot(clock.unixMs()),
       cutId: randomUuid(randomness),
     };
-    return await this.#cut.make(this.#replications(), names, session.signal);
+    const replications = members.map(({ replication }): DiskReplication => replication);
+    return await this.#cut.make(replications, names, session.signal);
   }
 
   #made(outcome: CutOutcome & { readonly kind: "made" }): void {

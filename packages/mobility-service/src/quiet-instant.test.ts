@@ -18,6 +18,7 @@ class Bench {
   changes: (number | "lost" | Error)[] = [];
   fail: Partial<Record<"freeze" | "read" | "thaw" | "hook" | "pause", Error>> = {};
   room = true;
+  isSwapCurrent = true;
   readonly remainder = new Remainder(new KeptRuns(new Uint32Array(2)));
 
   run(more: Partial<QuietInstantPorts> = {}): ReturnType<typeof readQuietInstant> {
@@ -55,7 +56,8 @@ class Bench {
     };
     return readQuietInstant({
       prepared,
-      changes: new ChangeIntake(tracker, []),
+      changes: new ChangeIntake(tracker),
+      isSwapCurrent: () => this.isSwapCurrent,
       disks: [disk],
       remainder: this.remainder,
       clock: { monotonicMs: () => this.nowMs, unixMs: () => 1_700_000_000_123.5 },
@@ -148,15 +150,20 @@ test("lost events make all disks distrusted, before whoever drains goes on", () 
   const drains = [{ changes: 0, lost: true }];
   const reasons: string[] = [];
   const disk = { changed: () => undefined, distrust: (reason: string) => reasons.push(reason) };
-  const intake = new ChangeIntake(
-    {
-      drain: () => drains.shift() ?? { changes: 0, lost: false },
-    },
-    [disk, disk],
-  );
+  const intake = new ChangeIntake({
+    drain: () => drains.shift() ?? { changes: 0, lost: false },
+  });
+  for (const index of [0, 1]) intake.add(index, disk);
   assert.equal(intake.drain(), "lost");
   assert.deepEqual(reasons, ["TRACKING_LOST", "TRACKING_LOST"]);
   assert.equal(intake.drain(), 0);
+});
+
+test("where areas of swap changed by the last drain, there is no instant", () => {
+  const bench = new Bench();
+  bench.isSwapCurrent = false;
+  assert.equal(bench.run().kind, "swapChanged");
+  assert.equal(bench.frozen, false);
 });
 
 test("the remainder takes runs of several disks until it is full", () => {

@@ -19,6 +19,8 @@ export type QuietInstantPorts = {
   readonly changes: ChangeIntake;
   readonly disks: readonly RemainderSource[];
   readonly remainder: Remainder;
+  /** See DiskWatch. */
+  readonly isSwapCurrent: () => boolean;
   readonly clock: Clock;
   /** Blocks the thread: nothing else of this process may run while the machine is frozen. */
   readonly pause: (ms: number) => void;
@@ -48,6 +50,8 @@ export type QuietInstant =
   | { readonly kind: "lost" }
   /** The kernel counted other writes than were traced. */
   | { readonly kind: "mismatch" }
+  /** What was ignored as swap may be data. */
+  | { readonly kind: "swapChanged" }
   /** Freezing, reading or thawing failed, or the guard thawed first. */
   | { readonly kind: "failed"; readonly error: unknown };
 
@@ -92,7 +96,7 @@ function freezeAndProve(ports: QuietInstantPorts): QuietInstant {
 function prove(
   ports: QuietInstantPorts,
   deadlineMs: number,
-): "proven" | "busy" | "noRoom" | "lost" | "mismatch" {
+): "proven" | "busy" | "noRoom" | "lost" | "mismatch" | "swapChanged" {
   const { changes, disks, remainder, clock } = ports;
   let isMismatched = false;
   do {
@@ -103,6 +107,8 @@ function prove(
     ports.pause(QUIET_MS);
     const second = changes.checkedDrain(); // B
     if (first === "lost" || second === "lost") return "lost";
+    // After B: what drains ignored until then was swap.
+    if (!ports.isSwapCurrent()) return "swapChanged";
     isMismatched = second === "mismatch";
     // It may be one for a moment only.
     if (second === "mismatch") continue;

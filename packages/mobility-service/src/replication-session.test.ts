@@ -35,7 +35,6 @@ const IDENTITY = {
     cpuCount: 1,
     memoryBytes: 0,
   },
-  disks: [],
 } as const;
 
 function refusal(code: string, details: object = {}, retryable = false): OsrError {
@@ -228,11 +227,11 @@ test("epochs follow the clock, grow without it, and jump over the newest that is
   passing(t, ports.time);
   const opener = new SessionOpener(ports, IDENTITY);
   const never = new AbortController().signal;
-  const first = await opener.open(never);
+  const first = await opener.open([], never);
   assert.equal(first.epoch, ports.time.unixMs());
   ports.time.unixOffsetMs = -1e9;
-  assert.equal((await opener.open(never)).epoch, first.epoch + 1);
-  assert.equal((await opener.open(never)).epoch, 9e12 + 1);
+  assert.equal((await opener.open([], never)).epoch, first.epoch + 1);
+  assert.equal((await opener.open([], never)).epoch, 9e12 + 1);
   assert.equal(calls.length, 4);
 });
 
@@ -242,12 +241,12 @@ test("opening goes on for ever, says why, and ends with the signal", async (t) =
   const ports = portsOf(client);
   passing(t, ports.time);
   const opener = new SessionOpener(ports, IDENTITY);
-  await opener.open(new AbortController().signal);
+  await opener.open([], new AbortController().signal);
   assert.equal(calls.length, 32);
   assert.equal(opener.failure, undefined);
   const stopped = new AbortController();
   stopped.abort(new Error("stopped"));
-  await assert.rejects(opener.open(stopped.signal), /stopped/);
+  await assert.rejects(opener.open([], stopped.signal), /stopped/);
 });
 
 test("a machine that may not replicate is asked about once a minute", async (t) => {
@@ -256,7 +255,7 @@ test("a machine that may not replicate is asked about once a minute", async (t) 
   const ports = portsOf(client);
   passing(t, ports.time);
   const opener = new SessionOpener(ports, IDENTITY);
-  await opener.open(new AbortController().signal);
+  await opener.open([], new AbortController().signal);
   assert.ok(ports.time.monotonicMs() >= 120_000);
   assert.equal(opener.refusal, undefined);
 });
@@ -275,7 +274,7 @@ test("the next process server is tried when one was not reached for a minute, an
   ];
   const processServers = new ConfiguredProcessServers(servers, ports.time);
   const opener = new SessionOpener({ ...ports, processServers }, IDENTITY);
-  const session = await opener.open(new AbortController().signal);
+  const session = await opener.open([], new AbortController().signal);
   assert.equal(session.processServer.address, "second");
   assert.ok(ports.time.monotonicMs() >= UNREACHABLE_MS_MAX);
   assert.equal(processServers.current, session.processServer);

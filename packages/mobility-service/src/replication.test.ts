@@ -5,9 +5,11 @@ import { MIB } from "@osr/base/units";
 
 import { REPLICATION_LIMITS } from "./replication-limits.ts";
 import {
+  BIG,
   CALM,
   calmWorld,
   codesOf,
+  lastReasons,
   nextPoint,
   settle,
   stop,
@@ -153,11 +155,6 @@ test("points come every interval, and the status says what there is", async () =
   assert.ok(world.server.dataBytes < readBytes, "zeros are not sent");
   await stop(world);
 });
-
-const BIG: Partial<WorldOptions> = { sectors: [4 * 2048 + 9, 3 * 2048] };
-
-const lastReasons = (world: SimulatedWorld): (string | undefined)[] =>
-  world.service.status().disks.map(({ lastResync }) => lastResync?.reason);
 
 test("an agent that starts again sends only what changed while it did not run", async () => {
   const world = await calmWorld(BIG);

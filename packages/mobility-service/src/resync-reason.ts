@@ -5,7 +5,8 @@ export type ResyncReason =
   | "TRACKING_LOST"
   | "TRACKING_MISMATCH"
   | "DISK_RESIZED"
-  | "LOG_REWOUND";
+  | "LOG_REWOUND"
+  | "DISK_CHANGED";
 
 /** A comparison of a disk that is under way or was the last one. */
 export type ResyncProgress = {

@@ -19,7 +19,6 @@ const FINAL_REFUSALS = [MOBILITY_ERRORS.LOG_FENCED, MOBILITY_ERRORS.MACHINE_IS_R
 export type SessionIdentity = {
   readonly agentVersion: string;
   readonly machine: MachineDescription;
-  readonly disks: readonly SessionDisk[];
 };
 
 export type OpenerPorts = Omit<SessionPorts, "processServer"> & {
@@ -51,8 +50,8 @@ export class SessionOpener {
       : undefined;
   }
 
-  /** Tries until it succeeds. Rejects only with the signal's reason. */
-  async open(signal: AbortSignal): Promise<ReplicationSession> {
+  /** Opens one for `disks`; tries until it succeeds. Rejects only with the signal's reason. */
+  async open(disks: readonly SessionDisk[], signal: AbortSignal): Promise<ReplicationSession> {
     const { processServers, clock, scheduler, randomness, log } = this.#ports;
     for (let attempt = 1; ; attempt++) {
       signal.throwIfAborted();
@@ -61,6 +60,7 @@ export class SessionOpener {
         protocol: AGENT_PROTOCOL_VERSION,
         epoch: this.#epoch,
         ...this.#identity,
+        disks,
       };
       const processServer = processServers.current;
       try {

@@ -23,19 +23,14 @@ class Bench {
       drain: () => ({ changes: 0, lost: this.lost }),
       tracedSectors: () => this.traced,
     };
-    const countedSectors = (): SectorCounts | undefined =>
-      this.counted.length > 1 ? this.counted.shift() : this.counted[0];
-    this.trust = new TrackingTrust({
-      tracker,
-      counters: { countedSectors },
-      clock: this.time,
-      disks: [{ baseline: undefined }],
-    });
+    this.trust = new TrackingTrust({ tracker, clock: this.time });
+    this.trust.add(0, () => (this.counted.length > 1 ? this.counted.shift() : this.counted[0]));
     const disk = {
       changed: () => undefined,
       distrust: (reason: string) => void this.reasons.push(reason),
     };
-    this.intake = new ChangeIntake(tracker, [disk], { trust: this.trust });
+    this.intake = new ChangeIntake(tracker, { trust: this.trust });
+    this.intake.add(0, disk);
   }
 
   /** Checked drains for `ms`, one each 100 ms; what the last one said. */
@@ -81,6 +76,17 @@ test("a look during which the kernel counted, or does not count at all, says not
   assert.equal(bench.drains(2000), 0);
   bench.counted = [undefined];
   assert.equal(bench.drains(2000), 0);
+  assert.deepEqual(bench.reasons, []);
+});
+
+test("a disk that is gone is looked at no more", () => {
+  const bench = new Bench();
+  bench.drains(100);
+  bench.counted = [{ written: 1008, discarded: 8 }];
+  bench.intake.remove(0);
+  assert.equal(bench.drains(2000), 0);
+  bench.lost = true;
+  assert.equal(bench.intake.drain(), "lost");
   assert.deepEqual(bench.reasons, []);
 });
 

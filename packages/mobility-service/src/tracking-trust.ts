@@ -1,6 +1,6 @@
 import type { Clock } from "@osr/base/clock";
 import { SECOND_MS } from "@osr/base/units";
-import type { ChangeTracker, KernelCounters, SectorCounts } from "@osr/block-device/change-tracker";
+import type { ChangeTracker, DiskCounter, SectorCounts } from "@osr/block-device/change-tracker";
 
 /** How often tracking is checked while it agrees. */
 const CHECK_MS = SECOND_MS;
@@ -12,16 +12,15 @@ const MISMATCH_MS = SECOND_MS / 2;
 
 export type TrackingTrustPorts = {
   readonly tracker: Pick<ChangeTracker, "tracedSectors">;
-  readonly counters: KernelCounters;
   readonly clock: Clock;
-  /** In the order of the tracker's disk indexes. */
-  readonly disks: readonly Baseline[];
 };
 
 /** What the kernel counted above what was traced: of the time before the tracker, so it never changes. Outlives the agent. */
 export type Baseline = { baseline: SectorCounts | undefined };
 
 type DiskTrust = {
+  readonly index: number;
+  readonly counted: DiskCounter;
   before?: SectorCounts | undefined;
   readonly kept: Baseline;
   differsSinceMs?: number | undefined;
@@ -34,12 +33,20 @@ type DiskTrust = {
  */
 export class TrackingTrust {
   readonly #ports: TrackingTrustPorts;
-  readonly #disks: readonly DiskTrust[];
+  readonly #disks = new Map<number, DiskTrust>();
   #dueMs = 0;
 
   constructor(ports: TrackingTrustPorts) {
     this.#ports = ports;
-    this.#disks = ports.disks.map((kept) => ({ kept }));
+  }
+
+  /** Checks one more disk of the tracker. */
+  add(index: number, counted: DiskCounter, kept: Baseline = { baseline: undefined }): void {
+    this.#disks.set(index, { index, counted, kept });
+  }
+
+  remove(index: number): void {
+    this.#disks.delete(index);
   }
 
   /** True where the next drain is to be checked. */
@@ -50,12 +57,11 @@ export class TrackingTrust {
   /** Events were lost: what was traced says nothing, the next look begins anew. */
   reset(): void {
     this.#dueMs = 0;
-    for (const { kept } of this.#disks) kept.baseline = undefined;
+    for (const { kept } of this.#disks.values()) kept.baseline = undefined;
   }
 
   before(): void {
-    const { counters } = this.#ports;
-    for (const [index, disk] of this.#disks.entries()) disk.before = counters.countedSectors(index);
+    for (const disk of this.#disks.values()) disk.before = disk.counted();
   }
 
   /**
@@ -65,8 +71,8 @@ export class TrackingTrust {
     const nowMs = this.#ports.clock.monotonicMs();
     let agrees = true;
     let isWhole = true;
-    for (const [index, disk] of this.#disks.entries()) {
-      const verdict = this.#look(disk, index);
+    for (const disk of this.#disks.values()) {
+      const verdict = this.#look(disk);
       if (verdict === "moving") isWhole = false;
       if (verdict === "agrees") delete disk.differsSinceMs;
       if (verdict !== "differs") continue;
@@ -75,17 +81,17 @@ export class TrackingTrust {
       if (nowMs - disk.differsSinceMs < MISMATCH_MS) continue;
       delete disk.differsSinceMs;
       disk.kept.baseline = undefined;
-      onMismatch(index);
+      onMismatch(disk.index);
     }
     if (agrees && isWhole) this.#dueMs = nowMs + CHECK_MS;
     else this.#dueMs = 0;
     return agrees;
   }
 
-  #look(disk: DiskTrust, index: number): "agrees" | "differs" | "moving" | "uncounted" {
-    const { tracker, counters } = this.#ports;
-    const { before } = disk;
-    const after = counters.countedSectors(index);
+  #look(disk: DiskTrust): "agrees" | "differs" | "moving" | "uncounted" {
+    const { tracker } = this.#ports;
+    const { index, before } = disk;
+    const after = disk.counted();
     if (before === undefined || after === undefined) return "uncounted";
     if (!isEqual(before, after)) return "moving";
     const traced = tracker.tracedSectors(index);

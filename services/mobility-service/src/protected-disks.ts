@@ -1,14 +1,19 @@
+import { isDeepStrictEqual } from "node:util";
+
 import { OsrError, defineErrors } from "@osr/base/errors";
 import type { Log } from "@osr/base/log";
 import type { Randomness } from "@osr/base/randomness";
 import { openDirectReader } from "@osr/block-device/direct-reader";
+import { readDiskInventory } from "@osr/block-device/disk-inventory";
 import type {
-  DirectReader,
   DiskInventory,
+  ExcludedDisk,
   ProtectableDisk,
 } from "@osr/block-device/protected-disk";
+import { swapNames } from "@osr/block-device/swap-areas";
 import { eventDeviceOf } from "@osr/block-device/tracefs-tracker";
 import { learnEventDevices } from "@osr/block-device/trust";
+import type { DiskChanges, DiskWatch, OpenedDisk } from "@osr/mobility-service/disk-watch";
 
 import { LEARNING_INSTANCE } from "./trace-instances.ts";
 
@@ -19,38 +24,90 @@ const ERRORS = defineErrors({
   },
 });
 
-/** A disk of this machine that is to be protected. */
-export type ProtectedDisk = {
-  readonly disk: ProtectableDisk;
-  readonly reader: DirectReader;
-  readonly eventDevices: readonly number[];
-  readonly untrusted: string | undefined;
-};
+/** Finds and opens the disks of this machine that are to be protected, now and while the service runs. */
+export class ProtectedDisks implements DiskWatch {
+  readonly #selection: readonly string[];
+  readonly #ports: { readonly log: Log; readonly randomness: Randomness };
+  #excluded = "";
+  /** As they were when the disks were looked at last, and when all that was found of them had been taken. */
+  #swapsSeen = "";
+  #swapsTaken = "";
 
-/** Opens the disks that were found, and learns how their changes show. Throws NO_DISKS, TRACEFS_UNAVAILABLE. */
-export async function openProtectedDisks(
-  { disks, excluded }: DiskInventory,
-  ports: { readonly log: Log; readonly randomness: Randomness },
-): Promise<ProtectedDisk[]> {
-  const { log, randomness } = ports;
-  for (const { name, code, reason } of excluded)
-    log.info("disk not protected", { name, code, reason });
-  if (disks.length === 0) {
-    const reasons = excluded.map(({ name, code }) => `${name}: ${code}`).join(", ");
-    throw new OsrError(ERRORS.NO_DISKS, `there is no disk to protect (${reasons})`);
+  constructor(
+    selection: readonly string[],
+    ports: { readonly log: Log; readonly randomness: Randomness },
+  ) {
+    this.#selection = selection;
+    this.#ports = ports;
   }
-  const opened: ProtectedDisk[] = [];
-  for (const disk of disks) {
-    const reader = openDirectReader(disk);
-    const trust = await learnEventDevices({ disk, reader, name: LEARNING_INSTANCE, randomness });
-    opened.push({
-      disk,
-      reader,
-      eventDevices: trust.trusted ? trust.eventDevices : [eventDeviceOf(disk)],
-      untrusted: trust.trusted ? undefined : trust.reason,
+
+  /** Which disks there are. */
+  async inventory(): Promise<DiskInventory> {
+    // Before the areas themselves: what changes in between shows as stale.
+    this.#swapsSeen = swapNames();
+    const inventory = await readDiskInventory({
+      selection: this.#selection,
+      replicatedDataFolders: [],
     });
-    const { name, identity, sizeBytes } = disk;
-    log.info("disk protected", { name, identity, sizeBytes, trusted: trust.trusted });
+    this.#sayExcluded(inventory.excluded);
+    return inventory;
   }
-  return opened;
+
+  /** Those that are there at the start. Throws NO_DISKS, TRACEFS_UNAVAILABLE. */
+  async open({ disks, excluded }: DiskInventory): Promise<readonly OpenedDisk[]> {
+    if (disks.length === 0) {
+      const reasons = excluded.map(({ name, code }) => `${name}: ${code}`).join(", ");
+      throw new OsrError(ERRORS.NO_DISKS, `there is no disk to protect (${reasons})`);
+    }
+    const opened: OpenedDisk[] = [];
+    for (const disk of disks) opened.push(await this.#openDisk(disk));
+    this.#swapsTaken = this.#swapsSeen;
+    return opened;
+  }
+
+  async look(known: readonly ProtectableDisk[]): Promise<DiskChanges> {
+    const { disks } = await this.inventory();
+    const identities = new Set(disks.map(({ identity }) => identity));
+    const vanished = known.filter(({ identity }) => !identities.has(identity));
+    const appeared: OpenedDisk[] = [];
+    for (const disk of disks)
+      if (!known.some((other) => isDeepStrictEqual(other, { ...disk, isBoot: other.isBoot })))
+        appeared.push(await this.#openDisk(disk));
+    // Else whoever looks takes them first; the next look says so.
+    if (appeared.length === 0) this.#swapsTaken = this.#swapsSeen;
+    return { appeared, vanished };
+  }
+
+  isSwapCurrent(): boolean {
+    return swapNames() === this.#swapsTaken;
+  }
+
+  /** Learns how its changes show. */
+  async #openDisk(disk: ProtectableDisk): Promise<OpenedDisk> {
+    const { log, randomness } = this.#ports;
+    const reader = openDirectReader(disk);
+    try {
+      const trust = await learnEventDevices({ disk, reader, name: LEARNING_INSTANCE, randomness });
+      const { name, identity, sizeBytes } = disk;
+      log.info("disk protected", { name, identity, sizeBytes, trusted: trust.trusted });
+      return {
+        disk,
+        reader,
+        eventDevices: trust.trusted ? trust.eventDevices : [eventDeviceOf(disk)],
+        untrusted: trust.trusted ? undefined : trust.reason,
+      };
+    } catch (error) {
+      await reader[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** Once for each state of the machine. */
+  #sayExcluded(excluded: readonly ExcludedDisk[]): void {
+    const text = JSON.stringify(excluded);
+    if (text === this.#excluded) return;
+    this.#excluded = text;
+    for (const { name, code, reason } of excluded)
+      this.#ports.log.info("disk not protected", { name, code, reason });
+  }
 }

@@ -9,7 +9,6 @@ import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
 import type { Service } from "@osr/base/service";
 import { MIB, MINUTE_MS } from "@osr/base/units";
-import { readDiskInventory } from "@osr/block-device/disk-inventory";
 import type { Freezer } from "@osr/block-device/freezer";
 import { GUARD_LIMIT_MS, createSystemFreezer } from "@osr/block-device/system-freezer";
 import { sysfsCounters } from "@osr/block-device/sysfs-counters";
@@ -33,7 +32,7 @@ import { becomeAgent } from "./living-agent.ts";
 import { bindMachine, certificateLifeOf, machineIdOf } from "./machine-binding.ts";
 import { machineFacts } from "./machine-facts.ts";
 import { pointScripts } from "./point-script.ts";
-import { type ProtectedDisk, openProtectedDisks } from "./protected-disks.ts";
+import { ProtectedDisks } from "./protected-disks.ts";
 import { refusedDisks, watchForReplicatedData } from "./self-protection.ts";
 import { openSerialHook } from "./serial-hook.ts";
 import { startReasonOf } from "./start-reason.ts";
@@ -65,10 +64,8 @@ export async function runMobilityService(configurationFile: string): Promise<voi
     privateKeyPem: readNamedFile("privateKey", configuration.privateKey),
   };
   await using open = new AsyncDisposableStack();
-  const inventory = await readDiskInventory({
-    selection: configuration.disks,
-    replicatedDataFolders: [],
-  });
+  const diskWatch = new ProtectedDisks(configuration.disks, { ...ports, log });
+  const inventory = await diskWatch.inventory();
   const machine = machineFacts();
   const writeStatus = statusWriter(configuration.statusFile);
   const mismatch = bindMachine(join(dirname(configurationFile), IDENTITY_FILE), {
@@ -87,9 +84,9 @@ export async function runMobilityService(configurationFile: string): Promise<voi
     })),
     systemClock,
   );
-  const disks = await openProtectedDisks(inventory, { log, randomness: systemRandomness });
+  const disks = await diskWatch.open(inventory);
   for (const { reader } of disks) open.use(reader);
-  const tracker = open.use(trackerOf(disks));
+  const tracker = open.use(newTracker());
   const { hookDevice, testFaults, scripts } = configuration;
   const hook = hookDevice === undefined ? undefined : open.use(openSerialHook(hookDevice));
   if (testFaults !== undefined)
@@ -104,11 +101,12 @@ export async function runMobilityService(configurationFile: string): Promise<voi
     certificate: certificateLifeOf(credentials.certificatePem),
     standing: refusedDisks(inventory),
     disks,
+    diskWatch,
     tracker,
     kept: open.use(openKeptStateFile(folder, log)).kept,
-    counters: sysfsCounters(disks.map(({ disk }) => disk)),
+    counters: sysfsCounters(),
     startReason: startReasonOf(folder),
-    freezer: freezerOf(configuration, disks, log),
+    freezer: freezerOf(configuration, log),
     processServers,
     pointIntervalSeconds: configuration.pointIntervalSeconds,
     limits: REPLICATION_LIMITS,
@@ -154,30 +152,13 @@ function clientOf(
   });
 }
 
-function trackerOf(disks: readonly ProtectedDisk[]): TracefsTracker {
-  return new TracefsTracker({
-    name: TRACKER_INSTANCE,
-    ringBytesPerCpu: RING_BYTES_PER_CPU,
-    disks: disks.map(({ disk, eventDevices }) => ({
-      eventDevices,
-      sectorCount: disk.sizeBytes / 512,
-      ignoredRanges: disk.swapRanges,
-    })),
-  });
+function newTracker(): TracefsTracker {
+  return new TracefsTracker({ name: TRACKER_INSTANCE, ringBytesPerCpu: RING_BYTES_PER_CPU });
 }
 
-function freezerOf(
-  { hookDevice, testFaults }: Configuration,
-  disks: readonly ProtectedDisk[],
-  log: Log,
-): Freezer {
+function freezerOf({ hookDevice, testFaults }: Configuration, log: Log): Freezer {
   const guardLimitMs = hookDevice === undefined ? GUARD_LIMIT_MS : HOOK_GUARD_LIMIT_MS;
-  const freezer = createSystemFreezer({
-    ...ports,
-    log,
-    disks: disks.map(({ disk }) => disk),
-    guardLimitMs,
-  });
+  const freezer = createSystemFreezer({ ...ports, log, guardLimitMs });
   return testFaults?.freeze === "skipped" ? withoutFreezing(freezer) : freezer;
 }
 

@@ -7,7 +7,7 @@ import { disksWithReplicatedData } from "@osr/block-device/disk-inventory";
 import type { DiskInventory } from "@osr/block-device/protected-disk";
 import type { HealthError } from "@osr/contracts/agent-protocol";
 
-import type { ProtectedDisk } from "./protected-disks.ts";
+import type { OpenedDisk } from "@osr/mobility-service/disk-watch";
 
 const { HOLDS_REPLICATED_DATA } = defineErrors({
   HOLDS_REPLICATED_DATA: {
@@ -32,7 +32,7 @@ export function refusedDisks({ excluded }: DiskInventory): readonly HealthError[
 
 /** Ends the service as soon as one of its disks holds replicated data; started again, it leaves that disk out. */
 export function watchForReplicatedData(
-  disks: readonly Pick<ProtectedDisk, "disk">[],
+  disks: readonly Pick<OpenedDisk, "disk">[],
   service: Service,
   { log, scheduler }: { readonly log: Log; readonly scheduler: Scheduler },
 ): Disposable {

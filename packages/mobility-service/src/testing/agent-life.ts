@@ -5,11 +5,13 @@ import type { Uuid } from "@osr/base/uuid";
 import type { ChangeTracker } from "@osr/block-device/change-tracker";
 import type { Freezer, PreparedFreeze } from "@osr/block-device/freezer";
 
+import type { DiskWatch, OpenedDisk } from "../disk-watch.ts";
 import type { ProcessServerClient } from "../process-server-client.ts";
 import type { SimulatedDisk, SimulatedMachine } from "./simulated-machine.ts";
 
 /** The part of the machine that an agent calls. */
 type AgentsMachine = ChangeTracker &
+  DiskWatch &
   Freezer & {
     readonly disks: readonly SimulatedDisk[];
     readonly pause: (ms: number) => void;
@@ -73,10 +75,23 @@ export class AgentLife {
 
   machine(machine: SimulatedMachine): AgentsMachine {
     return {
-      disks: machine.disks.map((disk) => this.#disk(disk)),
+      disks: machine.disks.map((disk) => this.#opened(disk)),
       start: () => machine.start(),
       resume: (position, traced) => machine.resume(position, traced),
       savePosition: (target) => machine.savePosition(target),
+      add: (disk) => (this.isEnded ? 0 : machine.add(disk)),
+      remove: (disk) => {
+        if (!this.isEnded) machine.remove(disk);
+      },
+      setIgnoredRanges: (disk, ranges) => {
+        if (!this.isEnded) machine.setIgnoredRanges(disk, ranges);
+      },
+      look: (known) =>
+        this.#wait(async () => {
+          const { appeared, vanished } = await machine.look(known);
+          return { appeared: appeared.map((disk) => this.#opened(disk)), vanished };
+        }),
+      isSwapCurrent: () => machine.isSwapCurrent(),
       tracedSectors: (disk) => machine.tracedSectors(disk),
       drain: (sink) =>
         this.#do({ changes: 0, lost: false }, () =>
@@ -93,10 +108,10 @@ export class AgentLife {
     };
   }
 
-  #disk({ disk, content, reader }: SimulatedDisk): SimulatedDisk {
+  #opened<T extends OpenedDisk>(disk: T): T {
+    const { reader } = disk;
     return {
-      disk,
-      content,
+      ...disk,
       reader: {
         ...reader,
         read: (offset, target) => this.#wait(() => reader.read(offset, target)),

@@ -48,6 +48,8 @@ export function upload(world: SimulatedWorld): false {
 export const codesOf = (world: SimulatedWorld): string[] =>
   world.service.status().health.map(({ code }) => code);
 
+export const BIG: Partial<WorldOptions> = { sectors: [4 * 2048 + 9, 3 * 2048] };
+
 /** Runs until a point is offered that was cut after now. */
 export async function nextPoint(world: SimulatedWorld): Promise<void> {
   const points = world.server.offeredPoints().length;
@@ -62,3 +64,6 @@ export async function stop(world: SimulatedWorld): Promise<void> {
   await world.running;
   assert.equal(world.service.status().state, "stopped");
 }
+
+export const lastReasons = (world: SimulatedWorld): (string | undefined)[] =>
+  world.service.status().disks.map(({ lastResync }) => lastResync?.reason);

@@ -4,14 +4,18 @@ import { type Uuid } from "@osr/base/uuid";
 import type {
   ChangeSink,
   ChangeTracker,
+  DiskCounter,
   DrainResult,
   KernelCounters,
   SectorCounts,
+  SectorRange,
+  TrackedDisk,
 } from "@osr/block-device/change-tracker";
 import { BLOCK_DEVICE_ERRORS } from "@osr/block-device/block-device-errors";
 import type { Freezer, PreparedFreeze } from "@osr/block-device/freezer";
-import type { DirectReader, ProtectableDisk } from "@osr/block-device/protected-disk";
+import type { ProtectableDisk } from "@osr/block-device/protected-disk";
 
+import type { DiskChanges, DiskWatch, OpenedDisk } from "../disk-watch.ts";
 import { maskSwap } from "../swap-mask.ts";
 import type { SeededRandom } from "./seeded-random.ts";
 import type { VirtualTime } from "./virtual-time.ts";
@@ -37,11 +41,9 @@ const CALM: MachineFaults = {
   unreadableChance: 0,
 };
 
-export type SimulatedDisk = {
-  readonly disk: ProtectableDisk;
+export type SimulatedDisk = OpenedDisk & {
   /** Whole blocks; what lies beyond the disk's end stays zero. */
   readonly content: Buffer;
-  readonly reader: DirectReader;
 };
 
 type Write = { readonly disk: number; readonly sector: number; readonly count: number };
@@ -51,7 +53,7 @@ type Write = { readonly disk: number; readonly sector: number; readonly count: n
  * and a freezer that obeys that of Freezer. Requests take time: their first half is on the disk before they complete, and
  * their event comes when they complete.
  */
-export class SimulatedMachine implements ChangeTracker, KernelCounters, Freezer {
+export class SimulatedMachine implements ChangeTracker, KernelCounters, Freezer, DiskWatch {
   faults: MachineFaults;
   disks: readonly SimulatedDisk[];
   /** What every disk held at the moment that each cut proved. */
@@ -70,7 +72,11 @@ export class SimulatedMachine implements ChangeTracker, KernelCounters, Freezer 
   #events: Write[] = [];
   /** Events that were read since tracking began. */
   #readEvents = 0;
+  /** Disks that are tracked, by disk index; undefined where one was removed. */
+  #tracked: (TrackedDisk | undefined)[] = [];
   readonly #traced: number[] = [];
+  readonly #vanished = new Set<SimulatedDisk>();
+  isSwapStale = false;
   readonly #counted: number[] = [];
   #atLastDrain: readonly Buffer[] = [];
   readonly #underWay = new Set<() => void>();
@@ -127,7 +133,7 @@ export class SimulatedMachine implements ChangeTracker, KernelCounters, Freezer 
 
   resume(position: Float64Array, traced: readonly SectorCounts[]): boolean {
     if (!this.#isTracking || position[0] !== this.#readEvents) return false;
-    for (const [disk, { written }] of traced.entries()) this.#traced[disk] = written;
+    for (const [index, { written }] of traced.entries()) this.#traced[index] = written;
     return true;
   }
 
@@ -139,6 +145,35 @@ export class SimulatedMachine implements ChangeTracker, KernelCounters, Freezer 
   agentDied(): void {
     this.frozen = false;
     this.#guardThawed = false;
+    this.#tracked = [];
+  }
+
+  add(disk: TrackedDisk): number {
+    return this.#tracked.push(disk) - 1;
+  }
+
+  remove(diskIndex: number): void {
+    this.#tracked[diskIndex] = undefined;
+  }
+
+  setIgnoredRanges(diskIndex: number, ignoredRanges: readonly SectorRange[]): void {
+    const disk = this.#tracked[diskIndex];
+    if (disk !== undefined) this.#tracked[diskIndex] = { ...disk, ignoredRanges };
+  }
+
+  look(known: readonly ProtectableDisk[]): Promise<DiskChanges> {
+    const present = this.disks.filter((disk) => !this.#vanished.has(disk));
+    this.isSwapStale = false;
+    return Promise.resolve({
+      appeared: present.filter(({ disk }) => !known.includes(disk)),
+      vanished: known.filter(({ identity }) =>
+        present.every(({ disk }) => disk.identity !== identity),
+      ),
+    });
+  }
+
+  isSwapCurrent(): boolean {
+    return !this.isSwapStale;
   }
 
   drain(sink: ChangeSink): DrainResult {
@@ -154,10 +189,12 @@ export class SimulatedMachine implements ChangeTracker, KernelCounters, Freezer 
     }
     let changes = 0;
     for (const { disk, sector, count } of events) {
-      this.#traced[disk] = (this.#traced[disk] ?? 0) + count;
-      if (this.#isSwap(disk, sector, count)) continue;
+      const index = this.#tracked.findIndex((each) => each?.eventDevices.includes(disk));
+      if (index < 0) continue;
+      this.#traced[index] = (this.#traced[index] ?? 0) + count;
+      if (this.#isSwap(index, sector, count)) continue;
       changes += 1;
-      sink.changed(disk, sector, count);
+      sink.changed(index, sector, count);
     }
     this.opportunity();
     return { changes, lost: false };
@@ -167,15 +204,33 @@ export class SimulatedMachine implements ChangeTracker, KernelCounters, Freezer 
     return { written: this.#traced[disk] ?? 0, discarded: 0 };
   }
 
-  countedSectors(disk: number): SectorCounts {
-    return { written: this.#counted[disk] ?? 0, discarded: 0 };
+  counterOf({ name }: { readonly name: string }): DiskCounter {
+    const disk = this.disks.findIndex((each) => each.disk.name === name);
+    return () => ({ written: this.#counted[disk] ?? 0, discarded: 0 });
   }
 
-  /** The disk becomes larger, while no agent runs. */
+  /** The disk becomes larger. */
   grow(disk: number, sectors: number): void {
     const grown = this.#disk(disk, sectors, false);
     this.disks[disk]?.content.copy(grown.content);
     this.disks = this.disks.with(disk, grown);
+  }
+
+  /** Somebody attaches one more disk, all zeros. */
+  attach(sectors: number): void {
+    this.disks = [...this.disks, this.#disk(this.disks.length, sectors, false)];
+  }
+
+  /** The disk goes away; nothing can be read of it. */
+  detach(disk: number): void {
+    const gone = this.disks[disk];
+    if (gone !== undefined) this.#vanished.add(gone);
+  }
+
+  /** It comes back; what was written meanwhile nobody saw. */
+  reattach(disk: number): void {
+    const sectors = (this.disks[disk]?.disk.sizeBytes ?? 0) / SECTOR_BYTES;
+    this.grow(disk, sectors);
   }
 
   /** Changes `blocks` blocks of a disk, spread evenly, as writers do. */
@@ -192,6 +247,7 @@ export class SimulatedMachine implements ChangeTracker, KernelCounters, Freezer 
 
   [Symbol.dispose](): void {
     this.#isTracking = false;
+    this.#tracked = [];
   }
 
   async prepare(): Promise<PreparedFreeze> {
@@ -293,8 +349,8 @@ export class SimulatedMachine implements ChangeTracker, KernelCounters, Freezer 
       content?.writeUInt32LE(stamp, (sector + index) * SECTOR_BYTES);
   }
 
-  #isSwap(disk: number, sector: number, count: number): boolean {
-    return (this.disks[disk]?.disk.swapRanges ?? []).some(
+  #isSwap(index: number, sector: number, count: number): boolean {
+    return (this.#tracked[index]?.ignoredRanges ?? []).some(
       (range) => sector >= range.sector && sector + count <= range.sector + range.count,
     );
   }
@@ -308,6 +364,7 @@ export class SimulatedMachine implements ChangeTracker, KernelCounters, Freezer 
       path: `/dev/vd${"abcdef"[index]}`,
       major: 254,
       minor: index * 16,
+      sequence: index,
       sizeBytes,
       logicalSectorBytes: SECTOR_BYTES,
       isBoot: index === 0,
@@ -315,12 +372,14 @@ export class SimulatedMachine implements ChangeTracker, KernelCounters, Freezer 
     };
     const readSync = (offset: number, target: Buffer): void => {
       this.#time.pass(0.02);
-      if (this.#random.chance(this.faults.unreadableChance))
+      const isGone = [...this.#vanished].some((gone) => gone.disk === disk);
+      if (isGone || this.#random.chance(this.faults.unreadableChance))
         throw new OsrError(BLOCK_DEVICE_ERRORS.DISK_UNREADABLE, `cannot read at ${offset}`);
+      const current = this.disks[index]?.content ?? content;
       const half = Math.floor(target.length / BLOCK_BYTES / 2) * BLOCK_BYTES;
-      content.copy(target, 0, offset, offset + half);
+      current.copy(target, 0, offset, offset + half);
       this.opportunity();
-      content.copy(target, half, offset + half, offset + target.length);
+      current.copy(target, half, offset + half, offset + target.length);
     };
     const read = async (offset: number, target: Buffer): Promise<void> => {
       this.opportunity();
@@ -330,6 +389,6 @@ export class SimulatedMachine implements ChangeTracker, KernelCounters, Freezer 
       this.opportunity();
     };
     const reader = { sizeBytes, read, readSync, [Symbol.asyncDispose]: () => Promise.resolve() };
-    return { disk, content, reader };
+    return { disk, content, reader, eventDevices: [index] };
   }
 }

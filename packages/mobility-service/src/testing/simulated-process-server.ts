@@ -230,9 +230,13 @@ export class SimulatedProcessServer implements ProcessServerClient {
 
   /** Cuts whose tag is vaulted on every disk. */
   offeredPoints(): Tag[] {
-    const [first, ...others] = this.#disks.values();
-    return (first?.vaultedTags ?? []).filter((tag) =>
-      others.every((disk) => disk.vaultedTags.some(({ cutId }) => cutId === tag.cutId)),
+    const [first] = this.#disks.values();
+    return (first?.vaultedTags ?? []).filter(
+      (tag) =>
+        tag.class !== "fuzzy" &&
+        tag.disks.every((diskId) =>
+          this.#diskBy(diskId).vaultedTags.some(({ cutId }) => cutId === tag.cutId),
+        ),
     );
   }
 
