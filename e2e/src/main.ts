@@ -11,9 +11,10 @@ import type { Scenario } from "./scenario.ts";
 import { fastPoints } from "./scenarios/fast-points.ts";
 import { kill } from "./scenarios/kill.ts";
 import { outage } from "./scenarios/outage.ts";
+import { lifecycleSdk } from "./scenarios/lifecycle-sdk.ts";
 import { resync } from "./scenarios/resync.ts";
 
-const SCENARIOS: readonly Scenario[] = [fastPoints, kill, outage, resync];
+const SCENARIOS: readonly Scenario[] = [fastPoints, kill, outage, resync, lifecycleSdk];
 
 const HELP = `usage: npm run e2e -- NAME [--json FILE]
 

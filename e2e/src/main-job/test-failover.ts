@@ -117,6 +117,11 @@ async function readyLine(
   );
 }
 
+/** A page of the machine that has the source's address in a network of the recovery site. */
+export function machinePage(network: string, path: string, signal: AbortSignal): Promise<string> {
+  return pageInNetwork({ network, path, timeoutMs: ATTEMPT_MS, signal });
+}
+
 /** Asks from within the network; nothing goes out from the host's own. */
 async function pageInNetwork(request: {
   readonly network: string;

@@ -2,6 +2,8 @@ import type { Command } from "commander";
 
 import { type ItemRequest, runItemJob } from "./item-job.ts";
 import { type ManagementCommands, type WaitOption, withWait } from "./management-command.ts";
+import type { Management } from "./management.ts";
+import { ownRequest } from "./own-provider.ts";
 import { containerOf, itemNamed, meant, networkId, policyId, protectableItems } from "./places.ts";
 import { recoveryPointIdOf } from "./point-choice.ts";
 import { itemDetails } from "./provider-details.ts";
@@ -33,6 +35,7 @@ export function addItemCommands(commands: ManagementCommands): void {
     .command("item")
     .description("protected items: machines with replication enabled");
   addReading(item, commands);
+  addLooking(item, commands);
   addEnabling(item, commands);
   addChanging(item, commands);
   addTestFailover(item, commands);
@@ -93,6 +96,37 @@ function addReading(item: Command, { managed }: ManagementCommands): void {
         }));
       }),
     );
+}
+
+function addLooking(item: Command, { managed }: ManagementCommands): void {
+  item
+    .command("rpo <name>")
+    .description("how old the newest recovery point is, explained hop by hop")
+    .action(
+      managed(async (management, name: string) =>
+        ownRequest(management, "GET", await ownPath(management, name, "rpo")),
+      ),
+    );
+  item
+    .command("console <name>")
+    .description("what the failed-over machine printed on its serial console")
+    .action(
+      managed(async (management, name: string) =>
+        ownRequest(management, "GET", await ownPath(management, name, "console")),
+      ),
+    );
+}
+
+/** What our own provider has of an item. */
+async function ownPath(management: Management, name: string, what: string): Promise<string> {
+  const { fabric, container, name: item } = await itemNamed(management, name);
+  const parts = [
+    ["replicationFabrics", fabric],
+    ["replicationProtectionContainers", container],
+    ["replicationProtectedItems", item],
+    ["OpenSiteRecovery", what],
+  ];
+  return parts.map(([kind, part]) => `${kind}/${encodeURIComponent(part ?? "")}`).join("/");
 }
 
 function addEnabling(item: Command, { managed }: ManagementCommands): void {

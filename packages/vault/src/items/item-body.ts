@@ -148,6 +148,7 @@ function detailsBody({ row, policy, machine }: ItemReading, nowUnixMs: number): 
     selectedTfoAzureNetworkId: target.testNetworkId ?? null,
     useManagedDisks: "true",
     validationErrors: [],
+    openSiteRecovery: { replica: row.replica, testReplica: row.test_replica },
     totalDataTransferred: disks.reduce((bytes, disk) => bytes + disk.sentBytes, 0),
   };
 }

@@ -5,8 +5,10 @@ import type { Uuid } from "@osr/base/uuid";
 import { ArmError } from "../arm/arm-error.ts";
 import type { VaultDatabase, VaultTransaction } from "../database/database.ts";
 import type { ReplicaNetwork, ReplicaPoint, ReplicaSpec } from "../replicas/replica-host.ts";
+import { readItems } from "./item-reading.ts";
 import { type ItemRow, groupIdOf, targetOf } from "./item-row.ts";
 import type { RecoveryNetworkTable } from "./item-tables.ts";
+import { type NetworkMachine, subnetAround, withAddresses } from "./network-addresses.ts";
 import { targetSize } from "./target-size.ts";
 
 /** The replica of an item that a job starts. */
@@ -40,8 +42,9 @@ export function macOf(machineId: Uuid): string {
 }
 
 /**
- * The network of the recovery site that an ARM id or a name means. Scripts written for Azure name virtual networks by their
- * whole id; its last segment counts. Throws ArmError 400 where there is none of that name.
+ * The network of the recovery site that an ARM id or a name means, with an address for every protected item of the vault that
+ * comes into it. Scripts written for Azure name virtual networks by their whole id; its last segment counts. Throws ArmError
+ * 400 where there is none of that name.
  */
 export async function networkOf(
   database: VaultDatabase | VaultTransaction,
@@ -62,18 +65,41 @@ export async function networkOf(
       `the recovery site has no network ${name}`,
       "List the networks of the recovery site, or create it.",
     );
-  return networkFrom(row);
+  return withAddresses(networkFrom(row), await networkMachines(database, vaultId));
 }
 
-/** A test network of its own, where nobody named one: isolated, so that the source's addresses do no harm. */
-export function isolatedNetwork(jobId: Uuid): ReplicaNetwork {
-  return {
+/** A test network of its own, where nobody named one: isolated, so that the source's own address does no harm. */
+export async function isolatedNetwork(
+  database: VaultDatabase | VaultTransaction,
+  row: ItemRow,
+  jobId: Uuid,
+): Promise<ReplicaNetwork> {
+  const machines = await networkMachines(database, row.vault_id, row.id);
+  const own = machines[0]?.addresses.find((address) => !address.startsWith("127."));
+  const network = {
+    ...subnetAround(own),
     name: hostNetworkName(jobId),
-    subnet: "10.0.2.0/24",
-    gateway: "10.0.2.2",
     isIsolated: true,
     reservations: [],
   };
+  return withAddresses(network, machines);
+}
+
+/** Protected items as machines that may come into a network, in a fixed order. */
+async function networkMachines(
+  database: VaultDatabase | VaultTransaction,
+  vaultId: Uuid,
+  itemId?: Uuid,
+): Promise<readonly NetworkMachine[]> {
+  const only = itemId === undefined ? {} : { itemId };
+  const readings = await readItems(database, vaultId, only);
+  return readings.map(({ row, machine }) => ({
+    mac: targetOf(row).mac ?? macOf(row.machine_id),
+    hostName: targetOf(row).vmName ?? row.friendly_name,
+    addresses: (machine?.registration?.addresses ?? machine?.address ?? "")
+      .split(",")
+      .map((address) => address.trim()),
+  }));
 }
 
 function networkFrom(

@@ -21,7 +21,7 @@ import {
   taskOf,
   itemOf,
 } from "./item-job.ts";
-import { itemById, replicaOf, setItem, stateOf } from "./item-row.ts";
+import { type ItemRow, itemById, replicaOf, setItem, stateOf } from "./item-row.ts";
 import { succeeded } from "./item-state.ts";
 import { isolatedNetwork, networkOf, replicaSpecOf } from "./replica-spec.ts";
 
@@ -55,9 +55,7 @@ export function testFailoverOperation(
     ],
     run: async (job, { itemId, point, networkId }) => {
       const row = await itemOf(context, job, itemId);
-      const network = await job.step("network", () =>
-        testNetwork(context, job, row.vault_id, networkId),
-      );
+      const network = await job.step("network", () => testNetwork(context, job, row, networkId));
       const spec = replicaSpecOf(row, { replicaId: replicaIdOf(job.jobId), point, network });
       await job.task("TestFailoverPreflightChecksTask", (signal) =>
         preflight(context, spec, signal),
@@ -139,13 +137,13 @@ export function testFailoverCleanupOperation(
 async function testNetwork(
   context: VaultContext,
   job: OperationContext,
-  vaultId: Uuid,
+  row: ItemRow,
   networkId: string | undefined,
 ): Promise<ReplicaNetwork> {
   const network =
     networkId === undefined
-      ? isolatedNetwork(job.jobId)
-      : await networkOf(context.database, vaultId, networkId);
+      ? await isolatedNetwork(context.database, row, job.jobId)
+      : await networkOf(context.database, row.vault_id, networkId);
   return network;
 }
 
