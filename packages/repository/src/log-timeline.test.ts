@@ -163,6 +163,12 @@ test("all who find a log tampered with go on in the same child, past names that 
     ],
   );
   assert.equal((await currentLog(at.store, disk.log, disk)).timeline, 4);
+  // Had two of them made a child each, the lower number would count.
+  const root = await readDiskDescriptor(at.store, disk.log, disk.indexRoot);
+  const parent = { timeline: 1, seq: 4, cause: "tampering" } as const;
+  const later = { ...root, timeline: 7, parent };
+  await ensureDiskDescriptor(at.store, disk.vault.vaultId, later, disk);
+  assert.equal((await currentLog(at.store, disk.log, disk)).timeline, 4);
 });
 
 test("a child whose own names are taken goes on in a grandchild, be it empty or not", async () => {
