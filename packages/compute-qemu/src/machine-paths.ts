@@ -12,6 +12,7 @@ export type MachinePaths = {
   /** For the one process that supervises the machine. */
   readonly eventsSocket: string;
   readonly consoleLog: string;
+  readonly screenshot: string;
   readonly firmwareVariables: string;
   overlay(diskIndex: number): string;
   local(diskIndex: number): string;
@@ -26,6 +27,7 @@ export function machinePaths(providerDirectory: string, machineId: Uuid): Machin
     controlSocket: join(directory, "control.sock"),
     eventsSocket: join(directory, "events.sock"),
     consoleLog: join(directory, "console.log"),
+    screenshot: join(directory, "screenshot.png"),
     firmwareVariables: join(directory, "firmware-variables.fd"),
     overlay: (diskIndex) => join(directory, `disk${diskIndex}.overlay.qcow2`),
     local: (diskIndex) => join(directory, `disk${diskIndex}.local.qcow2`),

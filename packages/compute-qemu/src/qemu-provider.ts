@@ -43,6 +43,7 @@ import {
   removeRuntimeFiles,
   runningProcess,
 } from "./qemu-process.ts";
+import { takeScreenshot } from "./screenshot.ts";
 import { VirtualNetworks } from "./virtual-network.ts";
 
 export type QemuProviderOptions = {
@@ -185,6 +186,16 @@ class QemuProvider implements ComputeProvider {
         this.#options.log.debug("console", { machineId, error: messageOf(error) }),
       );
     return readConsole(paths.consoleLog, bytesMax);
+  }
+
+  async screenshot(machineId: Uuid): Promise<Buffer> {
+    return await this.#locked(machineId, async () => {
+      const record = await this.#machines.demand(machineId);
+      const paths = this.#machines.pathsOf(machineId);
+      if ((await runningProcess(record, paths)) === undefined)
+        throw new OsrError(COMPUTE_ERRORS.MACHINE_NOT_RUNNING, `machine ${machineId} does not run`);
+      return takeScreenshot(paths, this.#options.scheduler);
+    });
   }
 
   async moveToLocalStorage(

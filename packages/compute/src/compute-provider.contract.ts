@@ -153,6 +153,19 @@ function lifeCycle(open: () => ComputeProvider, fixtures: ComputeFixtures): void
       await assert.rejects(call, OsrError);
   });
 
+  test("the screen is given as a picture while the machine runs", async () => {
+    await using served = await fixtures.serveSources();
+    const spec = machineSpec(served.disks);
+    await using provider = open();
+    await provider.create(spec);
+    await assert.rejects(() => provider.screenshot(spec.machineId), OsrError);
+    await provider.start(spec.machineId);
+    const picture = await provider.screenshot(spec.machineId);
+    assert.equal(picture.toString("latin1", 1, 4), "PNG");
+    await provider.destroy(spec.machineId);
+    assert.deepEqual(await fixtures.leftovers(), []);
+  });
+
   test("the console's end is given", async () => {
     await using served = await fixtures.serveSources();
     const spec = machineSpec(served.disks);

@@ -93,6 +93,8 @@ export interface ComputeProvider extends AsyncDisposable {
   list(): Promise<readonly MachineStatus[]>;
   /** The last `bytesMax` bytes of what the machine printed on its serial console. */
   console(machineId: Uuid, bytesMax: number): Promise<string>;
+  /** What is on the screen of a machine that runs: a PNG. */
+  screenshot(machineId: Uuid): Promise<Buffer>;
   /**
    * Moves every disk to local storage behind the running machine; afterwards the NBD exports may go away. Disks already
    * moved are skipped; a successor may repeat the call and takes over where its predecessor was. Aborting stops the

@@ -63,6 +63,11 @@ export class FailedOverMachine implements AsyncDisposable {
     return this.#ports.compute.console(this.replicaId, bytesMax);
   }
 
+  /** What is on its screen: a PNG. */
+  screenshot(): Promise<Buffer> {
+    return this.#ports.compute.screenshot(this.replicaId);
+  }
+
   /**
    * Moves its disks to local storage while it runs, then stops serving them. Where a move is under way already, waits for
    * that one, whose progress goes to who began it. After a failure it may be called again.

@@ -118,6 +118,13 @@ export class CopyingProvider implements ComputeProvider {
     return `console of ${this.#machine(machineId).spec.name}`.slice(-bytesMax);
   }
 
+  async screenshot(machineId: Uuid): Promise<Buffer> {
+    return Buffer.from(
+      `\u0089PNG\r\n\u001a\nscreen of ${this.#machine(machineId).spec.name}`,
+      "latin1",
+    );
+  }
+
   async moveToLocalStorage(
     machineId: Uuid,
     onProgress: (progress: MoveProgress) => void,
