@@ -20,6 +20,10 @@ import { FabricService } from "./fabric/fabric-service.ts";
 import { fabricOperations } from "./fabric/fabric-operations.ts";
 import { type CrashPoint, noCrashPoint } from "./jobs/crash-point.ts";
 import { JobRunner } from "./jobs/job-runner.ts";
+import { networkRoutes } from "./networks/network-routes.ts";
+import { replicaRoutes } from "./provider/replica-routes.ts";
+import { rpoRoutes } from "./provider/rpo-routes.ts";
+import { storageUseRoutes } from "./provider/storage-use-routes.ts";
 import { containerRoutes } from "./resources/containers.ts";
 import { DOCUMENT_KINDS } from "./resources/document-kinds.ts";
 import { documentRoutes } from "./resources/documents.ts";
@@ -138,6 +142,10 @@ export class Vault implements Service {
       ...itemRoutes(context),
       ...failoverRoutes(context),
       ...recoveryPointRoutes(context),
+      ...networkRoutes(context),
+      ...replicaRoutes(context),
+      ...rpoRoutes(context),
+      ...storageUseRoutes(context),
       ...jobRoutes(context),
       ...eventRoutes(),
       ...vaultHealthRoutes(context, items),

@@ -1,29 +1,13 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import type {
-  InMageAzureV2ReplicationDetails,
-  ReplicationProtectedItem,
-  SiteRecoveryManagementClient,
-} from "@azure/arm-recoveryservices-siterecovery";
-
 import { must } from "@osr/base/assert";
-import { systemRandomness } from "@osr/base/platform/system-randomness";
-import { type Uuid, randomUuid } from "@osr/base/uuid";
-import type { DesiredItem } from "@osr/contracts/fabric-protocol";
-import type { MachineReplicationFacts } from "@osr/contracts/replication-facts";
-import { type ObjectStore, listAll } from "@osr/repository/object-store";
-import { temporaryStore } from "@osr/repository/testing/temporary-store";
+import { listAll } from "@osr/repository/object-store";
 
-import { FakeRecoverySite, FakeReplicaHost } from "../testing/fake-replica-host.ts";
-import { clientsOf } from "../testing/official-clients.ts";
 import { type TestPostgres, startTestPostgres } from "../testing/test-database.ts";
-import { type TestFabric, createVault, register, testMachine } from "../testing/test-fabric.ts";
+import { testMachine } from "../testing/test-fabric.ts";
+import { ITEM, enable, newLife, protectedLife, recoveryPoints } from "../testing/test-life.ts";
 import { replicate } from "../testing/test-replication.ts";
-import { GROUP, type TestVault, startTestVault } from "../testing/test-vault.ts";
-
-const ITEM = "web01";
-const SLOTS = [10, 11, 12];
 
 let postgres: TestPostgres;
 before(async () => {
@@ -31,114 +15,8 @@ before(async () => {
 });
 after(() => postgres[Symbol.asyncDispose]());
 
-type Life = AsyncDisposable & {
-  readonly sr: SiteRecoveryManagementClient;
-  readonly site: FakeRecoverySite;
-  readonly store: ObjectStore;
-  readonly fabric: TestFabric;
-  readonly machineId: Uuid;
-  /** Vault, group, fabric, container, item. */
-  readonly at: readonly [string, string, string, string, string];
-  item(): Promise<ReplicationProtectedItem>;
-  details(): Promise<InMageAzureV2ReplicationDetails>;
-  wish(): Promise<DesiredItem | undefined>;
-  report(facts: Partial<MachineReplicationFacts>): Promise<void>;
-  latest(slot: number): Promise<void>;
-};
-
-/** A vault with a fabric, a policy and a machine whose agent has registered. */
-async function newLife(): Promise<Life> {
-  await using stack = new AsyncDisposableStack();
-  const { store } = stack.use(await temporaryStore());
-  const site = new FakeRecoverySite();
-  site.slots = SLOTS;
-  const vault: TestVault = stack.use(
-    await startTestVault(await postgres.newDatabase(), {
-      ports: { store, replicas: new FakeReplicaHost(site) },
-    }),
-  );
-  await createVault(vault);
-  const { sr } = clientsOf(vault);
-  const fabric = await register(vault, { name: "berlin" });
-  const machineId = randomUuid(systemRandomness);
-  const machine = testMachine(machineId, ITEM);
-  await fabric.report({ machines: [machine] });
-  await sr.replicationPolicies.beginCreateAndWait("vault", GROUP, "gold", {
-    properties: {
-      providerSpecificInput: { instanceType: "InMageAzureV2", multiVmSyncStatus: "Disable" },
-    },
-  });
-  const at = ["vault", GROUP, "berlin", `cloud_${fabric.fabricId}`, ITEM] as const;
-  const item: Life["item"] = () => sr.replicationProtectedItems.get(...at);
-  const report: Life["report"] = async (facts) => {
-    const whole: MachineReplicationFacts = {
-      state: "protected",
-      agentVersion: "1.0",
-      pointsMade: 1,
-      pointsMissed: 0,
-      disks: [],
-      health: [],
-      ...facts,
-    };
-    await fabric.report({ machines: [{ ...machine, facts: whole }] });
-  };
-  const moved = stack.move();
-  return {
-    sr,
-    site,
-    store,
-    fabric,
-    machineId,
-    at,
-    item,
-    details: async () =>
-      (await item()).properties?.providerSpecificDetails as InMageAzureV2ReplicationDetails,
-    wish: async () =>
-      (await fabric.desired()).items.find(({ grant }) => grant.machineId === machineId),
-    report,
-    latest: (slot) =>
-      report({
-        newestPoint: {
-          slot,
-          cutId: randomUuid(systemRandomness),
-          class: "crash",
-          unixMs: slot * 15_000,
-        },
-      }),
-    [Symbol.asyncDispose]: () => moved.disposeAsync(),
-  };
-}
-
-async function enable({ sr, at, machineId }: Life): Promise<void> {
-  const [vault, group, fabric, container] = at;
-  const prefix = `/subscriptions/s/resourceGroups/${group}/providers/Microsoft.RecoveryServices/vaults/${vault}`;
-  await sr.replicationProtectedItems.beginCreateAndWait(...at, {
-    properties: {
-      policyId: `${prefix}/replicationPolicies/gold`,
-      protectableItemId: `${prefix}/replicationFabrics/${fabric}/replicationProtectionContainers/${container}/replicationProtectableItems/${machineId}`,
-      providerSpecificDetails: { instanceType: "InMageAzureV2" },
-    },
-  });
-}
-
-/** Enabled, replicated, with the points of SLOTS. */
-async function protectedLife(): Promise<Life> {
-  const life = await newLife();
-  await enable(life);
-  await replicate(life.store, life.fabric.vaultId, must(await life.wish(), "wish"), SLOTS);
-  await life.latest(12);
-  return life;
-}
-
-async function recoveryPoints({ sr, at }: Life): Promise<{ id: string; type: string }[]> {
-  const points: { id: string; type: string }[] = [];
-  for await (const point of sr.recoveryPoints.listByReplicationProtectedItems(...at))
-    points.push({ id: point.id ?? "", type: point.properties?.recoveryPointType ?? "" });
-  return points;
-}
-
 test("a machine is enabled: its disks get keys, its fabric learns of it, and the item tells how far it is", async () => {
-  await using life = await newLife();
+  await using life = await newLife(postgres);
   await enable(life);
   const wish = must(await life.wish(), "wish");
   assert.equal(wish.isProtected, true);
@@ -171,7 +49,7 @@ test("a machine is enabled: its disks get keys, its fabric learns of it, and the
 });
 
 test("a machine without an agent is refused by its job, which says what to do, and can be taken back", async () => {
-  await using life = await newLife();
+  await using life = await newLife(postgres);
   const { registration: _, ...bare } = testMachine(life.machineId, ITEM);
   await life.fabric.report({ machines: [bare] });
   await assert.rejects(enable(life), /has not registered/);
@@ -182,7 +60,7 @@ test("a machine without an agent is refused by its job, which says what to do, a
 });
 
 test("recovery points come from the storage account, newest first, with their kind", async () => {
-  await using life = await protectedLife();
+  await using life = await protectedLife(postgres);
   const points = await recoveryPoints(life);
   assert.deepEqual(
     points.map(({ type }) => type),
@@ -191,7 +69,7 @@ test("recovery points come from the storage account, newest first, with their ki
 });
 
 test("a test failover runs beside the replication, and counts when it is cleaned up", async () => {
-  await using life = await protectedLife();
+  await using life = await protectedLife(postgres);
   const { sr, site, at } = life;
   assert.equal((await life.item()).properties?.testFailoverStateDescription, "Test recommended");
   const points = await recoveryPoints(life);
@@ -220,7 +98,7 @@ test("a test failover runs beside the replication, and counts when it is cleaned
 });
 
 test("a failover fences the source, takes the newest point, lets it be changed, and is committed", async () => {
-  await using life = await protectedLife();
+  await using life = await protectedLife(postgres);
   const { sr, site, at } = life;
   const failed = await sr.replicationProtectedItems.beginUnplannedFailoverAndWait(...at, {
     properties: {
@@ -275,7 +153,7 @@ test("a failover fences the source, takes the newest point, lets it be changed, 
 });
 
 test("a cancelled failover deletes its machine and lets the source go on, with a comparison", async () => {
-  await using life = await protectedLife();
+  await using life = await protectedLife(postgres);
   const { sr, site, at } = life;
   await sr.replicationProtectedItems.beginUnplannedFailoverAndWait(...at, { properties: {} });
   await sr.replicationProtectedItems.beginFailoverCancelAndWait(...at);
@@ -287,7 +165,7 @@ test("a cancelled failover deletes its machine and lets the source go on, with a
 });
 
 test("a failover whose machine does not start says so, and can be tried again", async () => {
-  await using life = await protectedLife();
+  await using life = await protectedLife(postgres);
   const { sr, site, at } = life;
   site.failsNext = "no memory left";
   await assert.rejects(
@@ -301,7 +179,7 @@ test("a failover whose machine does not start says so, and can be tried again", 
 });
 
 test("disabling keeps the data, or deletes all of it and says how much that was", async () => {
-  await using life = await protectedLife();
+  await using life = await protectedLife(postgres);
   const { sr, at, store } = life;
   const names = async (): Promise<number> => {
     const all = await Array.fromAsync(listAll(store, ""));

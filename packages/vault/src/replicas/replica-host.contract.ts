@@ -42,8 +42,10 @@ export function replicaHostContract(
     assert.equal((await host.list()).length, 1);
     assert.equal((await host.facts(id("a")))?.machineId, spec.machineId);
     assert.equal(typeof (await host.console(id("a"), 100)), "string");
+    assert.equal((await host.screenshot(id("a")))?.toString("latin1", 1, 4), "PNG");
     await host.destroy(id("a"), by(1));
     await host.destroy(id("a"), by(1));
+    assert.equal(await host.screenshot(id("a")), undefined);
     assert.equal(await host.facts(id("a")), undefined);
     assert.equal(await host.console(id("a"), 100), "");
     assert.deepEqual(await host.list(), []);

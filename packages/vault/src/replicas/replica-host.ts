@@ -76,6 +76,8 @@ export interface ReplicaHost {
   list(): Promise<readonly ReplicaFacts[]>;
   /** The last `bytesMax` bytes of its serial console; empty where there is no such replica. */
   console(replicaId: Uuid, bytesMax: number): Promise<string>;
+  /** What is on its screen: a PNG. Undefined where there is no such replica, or it does not run. */
+  screenshot(replicaId: Uuid): Promise<Buffer | undefined>;
 }
 
 /** What the vault keeps of a replica. */

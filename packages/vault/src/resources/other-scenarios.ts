@@ -21,16 +21,12 @@ const EMPTY = [
   `${F}/replicationLogicalNetworks`,
   "V/replicationAppliances",
   "V/privateLinkResources",
-  // Targets' networks are chosen for each item; there is nothing to map between.
-  "V/replicationNetworks",
-  `${F}/replicationNetworks`,
 ];
 const ABSENT = [
   `${C}/replicationMigrationItems/{migrationItemName}`,
   "V/replicationProtectionIntents/{intentObjectName}",
   `${CLASSIFICATIONS}/{storageClassificationName}`,
   `${F}/replicationLogicalNetworks/{logicalNetworkName}`,
-  `${F}/replicationNetworks/{networkName}`,
   "V/privateLinkResources/{privateLinkResourceName}",
 ];
 const PLAN = "V/replicationRecoveryPlans/{recoveryPlanName}";

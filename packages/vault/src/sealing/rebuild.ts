@@ -11,6 +11,7 @@ import type { VaultTransaction } from "../database/database.ts";
 import { MIGRATIONS } from "../database/migrations.ts";
 import { VAULT_ERRORS } from "../vault-errors.ts";
 import { RESTORED_TABLES, type RestoredTable } from "./restored-tables.ts";
+import { restorePoints } from "./restored-points.ts";
 import { CHANGES_PER_WHOLE, type SealPorts, sealWaiting } from "./seal-chain.ts";
 
 /** Numbers that are only compared (lease tokens, revisions) go on far above those of the lost vault: epoch times this. */
@@ -58,7 +59,10 @@ export async function rebuildVault(ports: SealPorts, signal: AbortSignal): Promi
   const authority = authorityOf(found);
   const vaults = await database.transaction().execute(async (tx) => restore(tx, found, ports));
   // Whoever creates the next object of a chain goes on with it: from here the old vault is out.
-  for (const { vaultId } of vaults) await sealWaiting(ports, vaultId, signal);
+  for (const { vaultId } of vaults) {
+    await sealWaiting(ports, vaultId, signal);
+    await restorePoints(ports, vaultId, signal);
+  }
   return { vaults, authority };
 }
 

@@ -87,4 +87,9 @@ export class FakeReplicaHost implements ReplicaHost {
   console(replicaId: Uuid): Promise<string> {
     return Promise.resolve(this.site.replicas.has(replicaId) ? "login:" : "");
   }
+
+  screenshot(replicaId: Uuid): Promise<Buffer | undefined> {
+    const picture = Buffer.from("\u0089PNG\r\n\u001a\n", "latin1");
+    return Promise.resolve(this.site.replicas.has(replicaId) ? picture : undefined);
+  }
 }

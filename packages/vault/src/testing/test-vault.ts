@@ -23,6 +23,8 @@ export const VAULT_PATH = `/subscriptions/${SUBSCRIPTION}/resourceGroups/${GROUP
 
 export const VERSION = "api-version=2023-06-01";
 
+export const TEST_VAULT_KEY = Buffer.alloc(32, 7);
+
 export type TestReply = {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
@@ -52,7 +54,7 @@ export async function startTestVault(
 ): Promise<TestVault> {
   await using stack = new AsyncDisposableStack();
   const { store } = stack.use(await temporaryStore());
-  const { authority, server } = await testIdentities();
+  const { authority, server } = await testIdentities(options.ports?.authority);
   const ports = { ...testPorts(store, authority), ...options.ports };
   const common = {
     databaseUrl,
@@ -98,7 +100,7 @@ function testPorts(store: ObjectStore, authority: Identity): VaultPorts {
     log: silentLog,
     store,
     replicas: new FakeReplicaHost(),
-    vaultKey: Buffer.alloc(32, 7),
+    vaultKey: TEST_VAULT_KEY,
     authority,
     storageAccess: {
       ingest: () => Promise.resolve(grant("ingest")),
@@ -107,9 +109,11 @@ function testPorts(store: ObjectStore, authority: Identity): VaultPorts {
   };
 }
 
-async function testIdentities(): Promise<{ authority: Identity; server: Identity }> {
+async function testIdentities(
+  given: Identity | undefined,
+): Promise<{ authority: Identity; server: Identity }> {
   const common = { days: 1, clock: systemClock };
-  const authority = await createAuthority({ commonName: "vault authority", ...common });
+  const authority = given ?? (await createAuthority({ commonName: "vault authority", ...common }));
   const server = await issueCertificate(authority, {
     commonName: "vault",
     dnsNames: ["localhost"],

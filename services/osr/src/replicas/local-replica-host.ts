@@ -94,6 +94,13 @@ export class LocalReplicaHost implements ReplicaHost, AsyncDisposable {
     return (await this.#machines.get(replicaId)?.console(bytesMax)) ?? "";
   }
 
+  async screenshot(replicaId: Uuid): Promise<Buffer | undefined> {
+    const machine = this.#machines.get(replicaId);
+    if (machine === undefined) return undefined;
+    const { state } = await machine.status();
+    return state === "running" ? await machine.screenshot() : undefined;
+  }
+
   /** Lets go of the machines: they stay as they are, for a successor. */
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.allSettled(this.#starting.values());

@@ -1,0 +1,89 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+
+import { type TestPostgres, startTestPostgres } from "../testing/test-database.ts";
+import { type Life, protectedLife } from "../testing/test-life.ts";
+import { type TestReply, VAULT_PATH, VERSION } from "../testing/test-vault.ts";
+
+let postgres: TestPostgres;
+before(async () => {
+  postgres = await startTestPostgres();
+});
+after(() => postgres[Symbol.asyncDispose]());
+
+const NETWORK = `${VAULT_PATH}/OpenSiteRecovery/networks/drill`;
+
+async function own(life: Life, name: string, query = ""): Promise<TestReply> {
+  const { id } = await life.item();
+  return await life.vault.request("GET", `${id}/OpenSiteRecovery/${name}?${VERSION}${query}`);
+}
+
+test("a network of the recovery site is made, seen by ARM's clients, used by a test failover, and not deleted meanwhile", async () => {
+  await using life = await protectedLife(postgres);
+  const { vault, sr, at, site } = life;
+  const [name, group] = at;
+  const body = { properties: { subnet: "10.9.0.0/24", isIsolated: true } };
+  const put = (sent: object): Promise<TestReply> =>
+    vault.request("PUT", `${NETWORK}?${VERSION}`, { body: sent });
+  assert.equal((await put(body)).status, 200);
+  assert.equal((await put({ properties: { subnet: "10.8.0.0/24" } })).status, 409);
+  assert.equal((await put({ properties: { subnet: "10.8.0.1/24" } })).status, 400);
+  const ids: string[] = [];
+  for await (const network of sr.replicationNetworks.listByReplicationFabrics(
+    name,
+    group,
+    "Microsoft Azure",
+  ))
+    ids.push(network.id ?? "");
+  const [networkId = ""] = ids;
+  assert.match(networkId, /\/replicationNetworks\/drill$/);
+  const shown = await sr.replicationNetworks.get(name, group, "Microsoft Azure", "drill");
+  assert.deepEqual(shown.properties?.subnets?.[0]?.addressList, ["10.9.0.0/24"]);
+  await sr.replicationProtectedItems.beginTestFailoverAndWait(...at, {
+    properties: {
+      failoverDirection: "PrimaryToRecovery",
+      networkType: "VmNetworkAsInput",
+      networkId,
+      providerSpecificDetails: { instanceType: "InMageAzureV2" },
+    },
+  });
+  assert.equal(site.replicas.size, 1);
+  assert.equal((await vault.request("DELETE", `${NETWORK}?${VERSION}`)).status, 409);
+  await sr.replicationProtectedItems.beginTestFailoverCleanupAndWait(...at, { properties: {} });
+  assert.equal((await vault.request("DELETE", `${NETWORK}?${VERSION}`)).status, 204);
+  assert.equal((await vault.request("GET", `${NETWORK}?${VERSION}`)).status, 404);
+});
+
+test("console and screen of a failed-over machine are shown, and refused while none runs", async () => {
+  await using life = await protectedLife(postgres);
+  assert.equal((await own(life, "console")).status, 409);
+  await life.sr.replicationProtectedItems.beginTestFailoverAndWait(...life.at, {
+    properties: {
+      failoverDirection: "PrimaryToRecovery",
+      networkType: "NoNetworkAttachAsInput",
+      providerSpecificDetails: { instanceType: "InMageAzureV2" },
+    },
+  });
+  const { body } = await own(life, "console");
+  assert.deepEqual([body.properties.replica, body.properties.text], ["test", "login:"]);
+  const screen = (await own(life, "screenshot", "&replica=test")).body.properties;
+  assert.equal(Buffer.from(screen.base64, "base64").toString("latin1", 1, 4), "PNG");
+  assert.equal((await own(life, "screenshot", "&replica=failover")).status, 409);
+  assert.equal((await own(life, "console", "&replica=other")).status, 400);
+  assert.equal((await own(life, "console", "&bytes=0")).status, 400);
+});
+
+test("the age of the newest point is explained, and what the vault has in the storage account is counted", async () => {
+  await using life = await protectedLife(postgres);
+  const rpo = (await own(life, "rpo")).body.properties;
+  assert.ok(rpo.rpoInSeconds > 0);
+  assert.deepEqual(
+    rpo.hops.map(({ hop }: { hop: string }) => hop),
+    ["source", "processServer", "upload", "apply"],
+  );
+  const path = `${VAULT_PATH}/OpenSiteRecovery/storageUse?${VERSION}`;
+  const use = (await life.vault.request("GET", path)).body.properties;
+  assert.equal(use.recoveryPoints.objects, 3);
+  assert.equal(use.disks.length, 1);
+  assert.ok(use.bytes > use.disks[0].bytes);
+});

@@ -1,0 +1,84 @@
+import type { JsonObject } from "@osr/base/json-value";
+import { isoTime } from "@osr/base/platform/iso-time";
+import type { Uuid } from "@osr/base/uuid";
+import type { GatewayFacts } from "@osr/contracts/replication-facts";
+
+import { type ResourceRoute, type VaultRequest, ok } from "../arm/resource-routes.ts";
+import type { VaultDatabase } from "../database/database.ts";
+import { ITEM_ACTION, ITEM_PATH } from "../items/item-paths.ts";
+import { foundItem, groupIdOf, reportedMachine } from "../items/item-row.ts";
+import type { VaultContext } from "../vault-context.ts";
+import { explainRpo } from "./rpo-explanation.ts";
+
+/** `OpenSiteRecovery/rpo` of a protected item: two clocks, and what waits at each hop. */
+export function rpoRoutes({ clock }: VaultContext): ResourceRoute[] {
+  return [
+    {
+      method: "GET",
+      path: `${ITEM_PATH}/OpenSiteRecovery/rpo`,
+      action: `${ITEM_ACTION}/read`,
+      summary: "Explain the recovery point objective of a machine, hop by hop",
+      read: async (request, database) => ok(await rpoBody(request, database, clock.unixMs())),
+    },
+  ];
+}
+
+async function rpoBody(
+  request: VaultRequest,
+  database: VaultDatabase,
+  nowUnixMs: number,
+): Promise<JsonObject> {
+  const row = await foundItem(request, database);
+  const machine = await reportedMachine(database, row);
+  const { point_interval_seconds: pointIntervalSeconds } = await database
+    .selectFrom("policy")
+    .select("point_interval_seconds")
+    .where("id", "=", row.policy_id)
+    .executeTakeFirstOrThrow();
+  const processed = await database
+    .selectFrom("recovery_point")
+    .select(["slot", "class", "made_at"])
+    .where("vault_id", "=", row.vault_id)
+    .where("group_id", "=", groupIdOf(row))
+    .orderBy("slot", "desc")
+    .executeTakeFirst();
+  const processServerId = machine?.facts?.processServerId;
+  const explained = explainRpo({
+    machine: machine?.facts,
+    uploadBytesPerSecond: await uploadSpeed(database, row.fabric_id, processServerId),
+    newestPointUnixMs: row.newest_point_at ?? undefined,
+    pointIntervalSeconds,
+    nowUnixMs,
+  });
+  const { rpoSeconds, slowestHop, summary } = explained;
+  const properties: JsonObject = {
+    rpoInSeconds: rpoSeconds ?? null,
+    newestPointTime: row.newest_point_at === null ? null : isoTime(row.newest_point_at),
+    latestProcessed:
+      processed === undefined
+        ? null
+        : { slot: processed.slot, class: processed.class, time: isoTime(processed.made_at) },
+    processServerId: processServerId ?? null,
+    hops: explained.hops.map((hop) => ({ ...hop })),
+    slowestHop: slowestHop ?? null,
+    summary,
+  };
+  return { id: request.resourcePath, name: "rpo", type: "OpenSiteRecovery/rpo", properties };
+}
+
+async function uploadSpeed(
+  database: VaultDatabase,
+  fabricId: Uuid,
+  processServerId: Uuid | undefined,
+): Promise<number | undefined> {
+  if (processServerId === undefined) return undefined;
+  const gateway = await database
+    .selectFrom("fabric_gateway")
+    .select("facts")
+    .where("fabric_id", "=", fabricId)
+    .where("id", "=", processServerId)
+    .where("role", "=", "process-server")
+    .executeTakeFirst();
+  // Checked against its shape when it arrived.
+  return (gateway?.facts as unknown as GatewayFacts | undefined)?.uploadBytesPerSecond;
+}
