@@ -15,9 +15,10 @@ export type AssignedProcessServer = {
 };
 
 /**
- * Says which process server the machine uses. The law: `current` may change at any time; sessions are opened with it, and a
- * session with another one is given up within a second or so. Moving costs what was never vaulted, nothing else. Whoever
- * uses it tells of every second in which the current one was reached or was not.
+ * Says which process server the machine uses. The law: `current` may change at any time, and is the same object as long as it
+ * is the same process server; sessions are opened with it, and a session with another one is given up within a second or so.
+ * Moving costs what was never vaulted, nothing else. Whoever uses it tells of every second in which the current one was
+ * reached or was not.
  */
 export interface ProcessServerAssignment {
   readonly current: AssignedProcessServer;
