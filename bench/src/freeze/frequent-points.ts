@@ -12,7 +12,7 @@ import { createMobilityService } from "@osr/mobility-service/mobility-service";
 import { ConfiguredProcessServers } from "@osr/mobility-service/process-server-assignment";
 import { httpsProcessServer } from "@osr/mobility-service/process-server-client";
 import { REPLICATION_LIMITS } from "@osr/mobility-service/replication-limits";
-import { readConfiguration, readNamedFile } from "@osr/service-mobility-service/configuration";
+import { configuredFiles, readConfiguration } from "@osr/service-mobility-service/configuration";
 import { machineFacts } from "@osr/service-mobility-service/machine-facts";
 import { becomeWithFlags } from "@osr/service-mobility-service/node-flags";
 import { ProtectedDisks } from "@osr/service-mobility-service/protected-disks";
@@ -31,16 +31,14 @@ async function main(configurationFile: string): Promise<void> {
   const ports = { clock: systemClock, scheduler: systemScheduler, randomness: systemRandomness };
   const configuration = readConfiguration(configurationFile);
   const { host, port } = must(configuration.processServers[0], "process server");
+  const { authorityPem, ...identity } = configuredFiles(configuration);
   const log = jsonLinesLog((line) => process.stderr.write(line));
   await using open = new AsyncDisposableStack();
   const client = open.use(
     new HttpsClient({
       baseUrl: `https://${host}:${port}`,
-      authorityPem: readNamedFile("authority", configuration.authority),
-      identity: {
-        certificatePem: readNamedFile("certificate", configuration.certificate),
-        privateKeyPem: readNamedFile("privateKey", configuration.privateKey),
-      },
+      authorityPem,
+      identity,
       socketsMax: REPLICATION_LIMITS.batchesHeldMax + 2,
       timeoutMs: MINUTE_MS,
       scheduler: systemScheduler,

@@ -32,6 +32,10 @@ export const CONFIGURATION_SERVER_ERRORS = defineErrors({
     retryable: false,
     hint: "A token is for one role, once. Make a new one with `osr configuration-server token create`.",
   },
+  MACHINE_UNREGISTERED: {
+    retryable: false,
+    hint: "The agent registers its machine and reports again, by itself: this configuration server has taken over.",
+  },
   MACHINES_TOO_MANY: {
     retryable: false,
     hint: "A fabric has at most 1000 machines; register another configuration server for further ones.",
@@ -109,6 +113,7 @@ export const CONFIGURATION_SERVER_STATUS: Readonly<Record<string, number>> = {
   TOKEN_EXPIRED: 403,
   TOKEN_USED: 403,
   NOT_FOUND: 404,
+  MACHINE_UNREGISTERED: 409,
   MACHINES_TOO_MANY: 409,
   ENROLMENT_THROTTLED: 429,
 };

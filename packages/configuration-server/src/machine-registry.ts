@@ -62,10 +62,14 @@ export class MachineRegistry {
     return isNews;
   }
 
-  /** Takes the report of an agent. A machine that has not registered yet is asked to by its next registration. */
+  /** Takes the report of an agent. Throws MACHINE_UNREGISTERED where nothing else is known of its machine. */
   note(machineId: Uuid, facts: MachineReplicationFacts): void {
     const entry = this.#entries.get(machineId);
-    if (entry === undefined) return;
+    if (entry?.kept.registration === undefined)
+      throw new OsrError(
+        CONFIGURATION_SERVER_ERRORS.MACHINE_UNREGISTERED,
+        `machine ${machineId} is not registered here`,
+      );
     entry.facts = facts;
     this.#heard(entry);
   }

@@ -94,6 +94,7 @@ export const fabricRegistrationShape: Shape<FabricRegistration> = object<FabricR
   token: text(64),
   name: text(64),
   fabricId: optional(uuidText),
+  takeover: optional(text(64)),
   takeoverKey: text(64),
   csrPem: text(16 * KIB),
   hostName: text(255),

@@ -39,6 +39,8 @@ export type CutPorts = {
   readonly quietWindow: "required" | "unchecked";
   readonly beforeThaw?: ((cutId: Uuid) => void) | undefined;
   readonly scripts?: PointScripts | undefined;
+  /** Whether the scripts are to run around this cut. */
+  readonly isAppDue: () => boolean;
   /** Holds back whatever else this process writes to files, until the result is disposed. */
   readonly holdWrites: () => Promise<Disposable>;
   /** Where the runs that are read while the machine is frozen are noted. */
@@ -125,7 +127,7 @@ export class Cut {
 
   /** From the rounds to the thaw. */
   async #instant(attempt: Attempt): Promise<QuietInstant | NotReady> {
-    const { scripts } = this.#ports;
+    const scripts = this.#ports.isAppDue() ? this.#ports.scripts : undefined;
     // Nothing of the attempt before counts: its scripts have ended.
     delete attempt.class;
     const preparation = await this.#prepare(attempt.disks);

@@ -54,6 +54,10 @@ export const MOBILITY_ERRORS = defineErrors({
     retryable: true,
     hint: "Areas of swap came into use or went out of it while the point was made. The next attempt is made by itself.",
   },
+  RESYNC_REQUESTED: {
+    retryable: true,
+    hint: "Somebody asked for it. The disk is compared with what the storage account holds; points go on by themselves.",
+  },
   COMPARISON_GONE: {
     retryable: true,
     hint: "The mobility service begins the comparison of the disk again by itself.",

@@ -1,36 +1,24 @@
 import { must } from "@osr/base/assert";
-import type { Clock } from "@osr/base/clock";
 import { type ErrorInfo, OsrError, hasCode, isRetryable, messageOf } from "@osr/base/errors";
-import type { Log } from "@osr/base/log";
-import type { Randomness } from "@osr/base/randomness";
 import { type RetryPolicy, retryDelayMs } from "@osr/base/retry";
-import type { Scheduler } from "@osr/base/scheduler";
 import type { Service } from "@osr/base/service";
 import { GIB, MIB, SECOND_MS } from "@osr/base/units";
-import { type Uuid, randomUuid } from "@osr/base/uuid";
-import type { ChangeTracker, KernelCounters } from "@osr/block-device/change-tracker";
-import type { Freezer } from "@osr/block-device/freezer";
+import { randomUuid } from "@osr/base/uuid";
 import {
   HEALTH_ERRORS_MAX,
   type HealthError,
   type HeartbeatReply,
-  type MachineDescription,
   type PointSummary,
 } from "@osr/contracts/agent-protocol";
 
+import { AppPointPace } from "./app-point-pace.ts";
 import { allDone } from "./all-done.ts";
 import { BatchMemory } from "./batch-memory.ts";
 import { ChangeIntake } from "./change-intake.ts";
-import {
-  type CertificateLife,
-  certificateHealth,
-  clockHealth,
-  freezeHealth,
-} from "./machine-health.ts";
-import { Cut, type CutOutcome, type PointScripts, cutStatusOf } from "./cut.ts";
+import { certificateHealth, clockHealth, freezeHealth } from "./machine-health.ts";
+import { Cut, type CutOutcome, cutStatusOf } from "./cut.ts";
 import { DirtyMemory } from "./dirty-memory.ts";
 import type { DiskReplication } from "./disk-replication.ts";
-import type { DiskWatch, OpenedDisk } from "./disk-watch.ts";
 import {
   type MachineDisk,
   agentBytesOf,
@@ -40,23 +28,17 @@ import {
   statusOf,
   troubleOf,
 } from "./machine-disk.ts";
-import {
-  type KeptOptions,
-  type OpenedKeptState,
-  openKeptState,
-  returnUnanswered,
-} from "./kept-start.ts";
+import { type OpenedKeptState, openKeptState, returnUnanswered } from "./kept-start.ts";
 import { MachineDisks, trackedDisk } from "./machine-disks.ts";
 import { MOBILITY_ERRORS } from "./mobility-errors.ts";
 import type { MobilityStatus } from "./mobility-status.ts";
 import { Pace } from "./pace.ts";
 import { PointScheduler } from "./point-scheduler.ts";
-import type { ProcessServerAssignment } from "./process-server-assignment.ts";
 import type { ReplicationSession } from "./replication-session.ts";
-import type { ReplicationLimits } from "./replication-limits.ts";
 import { SessionOpener } from "./session-opener.ts";
 import { TrackingTrust } from "./tracking-trust.ts";
 import { Turn } from "./turn.ts";
+import type { MobilityServiceOptions, PointIntervals } from "./mobility-service-options.ts";
 
 /** The kernel's ring of events must not fill between two drains. */
 const DRAIN_MS = 50;
@@ -80,43 +62,12 @@ const REOPENING: RetryPolicy = {
   delayMaxMs: 30 * SECOND_MS,
 };
 
-export type MobilityServiceOptions = {
-  readonly agentVersion: string;
-  readonly machine: MachineDescription;
-  /** What is wrong with this machine as long as the service runs. */
-  readonly standing?: readonly HealthError[];
-  /** Of the certificate by which the process server knows this machine. */
-  readonly certificate?: CertificateLife | undefined;
-  readonly disks: readonly OpenedDisk[];
-  /** Tells of disks that come and go while the service runs. */
-  readonly diskWatch: DiskWatch;
-  /** Not started, without disks. */
-  readonly tracker: ChangeTracker;
-  /** Where a successor of this process finds what it knew; without it, each start compares the disks. */
-  readonly kept?: KeptOptions | undefined;
-  /** By which the tracker is checked. */
-  readonly counters: KernelCounters;
-  /** Why this run does not know what changed before it. */
-  readonly startReason: "AGENT_RESTARTED" | "MACHINE_REBOOTED";
-  readonly freezer: Freezer;
-  readonly processServers: ProcessServerAssignment;
-  readonly pointIntervalSeconds: number;
-  readonly limits: ReplicationLimits;
-  readonly scripts?: PointScripts | undefined;
-  /** Blocks the thread for some milliseconds. */
-  readonly pause: (ms: number) => void;
-  readonly quietWindow: "required" | "unchecked";
-  readonly beforeThaw?: ((cutId: Uuid) => void) | undefined;
-  /** Called about once a second, never while the machine is frozen. */
-  readonly writeStatus: (status: MobilityStatus) => Promise<void>;
-  readonly clock: Clock;
-  readonly scheduler: Scheduler;
-  readonly randomness: Randomness;
-  readonly log: Log;
-};
-
 export interface MobilityService extends Service {
   status(): MobilityStatus;
+  /** How often points are made from now on. */
+  setIntervals(intervals: PointIntervals): void;
+  /** Compares all disks with what the storage account holds. */
+  requestResync(): void;
 }
 
 /**
@@ -135,6 +86,7 @@ class MachineReplication implements MobilityService {
   readonly #points: PointScheduler;
   readonly #opener: SessionOpener;
   readonly #cut: Cut;
+  readonly #appPoints = new AppPointPace();
   readonly #fileWrites = new Turn();
   readonly #comparisons = new Turn();
   /** Taken by whoever makes a point or changes the set of disks. */
@@ -186,6 +138,7 @@ class MachineReplication implements MobilityService {
       ...options,
       changes: this.#changes,
       remainderRuns: state.remainderRuns,
+      isAppDue: () => this.#appPoints.isDue(clock.monotonicMs()),
       isSwapCurrent: () => options.diskWatch.isSwapCurrent(),
       holdWrites: () => this.#fileWrites.take(this.#stopping.signal),
     });
@@ -199,6 +152,15 @@ class MachineReplication implements MobilityService {
   async stop(): Promise<void> {
     this.#stopping.abort(new DOMException("the mobility service is being stopped", "AbortError"));
     await this.#running;
+  }
+
+  setIntervals({ pointSeconds, appPointSeconds }: PointIntervals): void {
+    this.#points.setInterval(pointSeconds, this.#options.clock.monotonicMs());
+    this.#appPoints.setInterval(appPointSeconds);
+  }
+
+  requestResync(): void {
+    for (const { replication } of this.#disks.all) replication.distrust("RESYNC_REQUESTED");
   }
 
   async #run(): Promise<void> {
@@ -276,7 +238,7 @@ class MachineReplication implements MobilityService {
     return [
       ...list,
       ...freezeHealth(this.#lastCut?.frozenMs),
-      ...certificateHealth(certificate, clock.unixMs()),
+      ...certificateHealth(certificate?.(), clock.unixMs()),
       ...clockHealth(this.#told.skewMs ?? 0),
     ].slice(0, HEALTH_ERRORS_MAX);
   }
@@ -569,6 +531,7 @@ class MachineReplication implements MobilityService {
 
   #made(outcome: CutOutcome & { readonly kind: "made" }): void {
     this.#points.made(this.#options.clock.monotonicMs());
+    if (outcome.tag.class === "app") this.#appPoints.made(this.#options.clock.monotonicMs());
     this.#pointsMade += 1;
     this.#lastCut = outcome;
     this.#lastMissed = undefined;

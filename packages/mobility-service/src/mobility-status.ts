@@ -6,12 +6,13 @@ import type { ResyncProgress } from "./resync-reason.ts";
 /** What the agent says of itself, every second, in its status file. */
 export type MobilityStatus = {
   /**
-   * connecting: there is no session with the process server; initial: disks are copied for the first time; resync: a disk
+   * idle: the machine is not to be replicated, `health` says why where it once was; connecting: there is no session with the process server; initial: disks are copied for the first time; resync: a disk
    * is compared with what the storage account holds, `health` says why, no points are made meanwhile; protected: recovery
    * points are made; critical: they are not, `health` says why; replica: the machine is a copy of the enrolled one, and
    * nothing of it is tracked, frozen or sent; stopped.
    */
   readonly state:
+    | "idle"
     | "connecting"
     | "initial"
     | "resync"
@@ -20,7 +21,7 @@ export type MobilityStatus = {
     | "replica"
     | "stopped";
   readonly unixMs: number;
-  /** Address of the process server that is used. */
+  /** Address of the process server that is used; of the configuration server, where the machine is idle. */
   readonly processServer: string;
   readonly disks: readonly DiskStatus[];
   /** Newest recovery point that the storage account holds. */

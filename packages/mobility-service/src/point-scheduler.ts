@@ -14,7 +14,7 @@ const GRACE_MS = 5 * SECOND_MS;
 
 /** Says when recovery points are due, and counts those that were missed. Pure: time comes in as numbers. */
 export class PointScheduler {
-  readonly #intervalMs: number;
+  #intervalMs: number;
   readonly #missed = new Map<string, number>();
   #regularMs = Infinity;
   #dueMs = Infinity;
@@ -34,6 +34,16 @@ export class PointScheduler {
   start(nowMs: number): void {
     this.#regularMs = nowMs;
     this.#dueMs = nowMs;
+  }
+
+  /** Another interval from now on; the next point is due no later than it lasts. */
+  setInterval(seconds: number, nowMs: number): void {
+    const intervalMs = seconds * SECOND_MS;
+    if (intervalMs === this.#intervalMs) return;
+    this.#intervalMs = intervalMs;
+    if (!this.isStarted) return;
+    this.#regularMs = Math.min(this.#regularMs, nowMs + intervalMs);
+    this.#dueMs = Math.min(this.#dueMs, this.#regularMs);
   }
 
   /** Monotonic time at which the next attempt is due. */

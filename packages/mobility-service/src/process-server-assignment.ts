@@ -57,3 +57,28 @@ export class ConfiguredProcessServers implements ProcessServerAssignment {
     this.#unreachedSinceMs = undefined;
   }
 }
+
+/** The process server that the configuration server names, whether it is reached or not: who moves machines knows all of them. */
+export class NamedProcessServer implements ProcessServerAssignment {
+  #current: AssignedProcessServer;
+
+  constructor(first: AssignedProcessServer) {
+    this.#current = first;
+  }
+
+  get current(): AssignedProcessServer {
+    return this.#current;
+  }
+
+  replace(next: AssignedProcessServer): void {
+    this.#current = next;
+  }
+
+  reached(): void {
+    // Nothing depends on it.
+  }
+
+  unreached(): void {
+    // As above.
+  }
+}

@@ -6,7 +6,8 @@ export type ResyncReason =
   | "TRACKING_MISMATCH"
   | "DISK_RESIZED"
   | "LOG_REWOUND"
-  | "DISK_CHANGED";
+  | "DISK_CHANGED"
+  | "RESYNC_REQUESTED";
 
 /** A comparison of a disk that is under way or was the last one. */
 export type ResyncProgress = {

@@ -40,6 +40,12 @@ test("process servers are one, or a list in order", () => {
   assert.deepEqual(listed.processServers, [second, first]);
 });
 
+test("a machine that has enrolled needs nothing but its identity", () => {
+  const { enrolmentFile, processServers } = read({ enrolmentFile: "/var/lib/osr/enrolment.json" });
+  assert.equal(enrolmentFile, "/var/lib/osr/enrolment.json");
+  assert.deepEqual(processServers, []);
+});
+
 test("scripts have a time limit, their own or the default", () => {
   const scripts = { preScript: "/a", postScript: "/b" };
   assert.equal(read({ ...CORRECT, scripts }).scripts?.seconds, 30);

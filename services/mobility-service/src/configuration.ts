@@ -35,12 +35,17 @@ export const STATUS_FILE_DEFAULT = "/run/osr/status.json";
 /** The configuration file of the mobility service. Secrets are in files of their own, named here. */
 export type Configuration = {
   readonly machineId?: string | undefined;
-  /** At least one; the next one is tried when one is not reached for long. */
+  /**
+   * Who the machine is since it was enrolled with a configuration server, which says all else: written by
+   * `osr-mobility-service enrol`. Without it the fields down to `pointIntervalSeconds` say it.
+   */
+  readonly enrolmentFile?: string | undefined;
+  /** At least one, where there is no configuration server; the next one is tried when one is not reached for long. */
   readonly processServers: readonly ProcessServerAddress[];
   /** PEM files: the site authority, the agent's certificate and its private key. */
-  readonly authority: string;
-  readonly certificate: string;
-  readonly privateKey: string;
+  readonly authority?: string | undefined;
+  readonly certificate?: string | undefined;
+  readonly privateKey?: string | undefined;
   readonly pointIntervalSeconds: number;
   /** Names or identities of the disks to protect; empty: all that can be. */
   readonly disks: readonly string[];
@@ -111,9 +116,10 @@ const rawShape: Shape<Raw> = strict<Raw>({
   machineId: optional(text(64)),
   processServer: optional(processServerShape),
   processServers: optional(list(processServerShape, PROCESS_SERVERS_MAX)),
-  authority: filePath,
-  certificate: filePath,
-  privateKey: filePath,
+  enrolmentFile: optional(filePath),
+  authority: optional(filePath),
+  certificate: optional(filePath),
+  privateKey: optional(filePath),
   pointIntervalSeconds: optional(integer(POINT_INTERVAL_SECONDS_MIN, POINT_INTERVAL_SECONDS_MAX)),
   disks: optional(list(text(512), SELECTED_DISKS_MAX)),
   statusFile: optional(filePath),
@@ -138,12 +144,14 @@ export function readConfiguration(file: string): Configuration {
   let raw: Raw;
   try {
     raw = parseJson(readFileSync(file, "utf8"), rawShape);
+    if (raw.enrolmentFile === undefined)
+      for (const field of NAMED_FILES) filePath(raw[field], field);
   } catch (cause) {
     throw new OsrError(ERRORS.CONFIGURATION_INVALID, `${file}: ${messageOf(cause)}`, { cause });
   }
   const { scripts, processServer, processServers: listed = [], ...rest } = raw;
   const processServers = [...(processServer === undefined ? [] : [processServer]), ...listed];
-  if (processServers.length === 0)
+  if (processServers.length === 0 && raw.enrolmentFile === undefined)
     throw new OsrError(ERRORS.CONFIGURATION_INVALID, `${file}: processServers must name one`);
   return {
     ...rest,
@@ -158,11 +166,23 @@ export function readConfiguration(file: string): Configuration {
   };
 }
 
-/** The content of a file that the configuration names. Throws CONFIGURATION_INVALID with the field. */
-export function readNamedFile(
-  field: "authority" | "certificate" | "privateKey",
-  file: string,
-): string {
+const NAMED_FILES = ["authority", "certificate", "privateKey"] as const;
+
+/** The contents of the files that a configuration without a configuration server names. Throws CONFIGURATION_INVALID. */
+export function configuredFiles(configuration: Configuration): {
+  readonly authorityPem: string;
+  readonly certificatePem: string;
+  readonly privateKeyPem: string;
+} {
+  const [authorityPem = "", certificatePem = "", privateKeyPem = ""] = NAMED_FILES.map((field) =>
+    readNamedFile(field, configuration[field]),
+  );
+  return { authorityPem, certificatePem, privateKeyPem };
+}
+
+function readNamedFile(field: (typeof NAMED_FILES)[number], file: string | undefined): string {
+  if (file === undefined)
+    throw new OsrError(ERRORS.CONFIGURATION_INVALID, `${field} must name a file`);
   try {
     return readFileSync(file, "utf8");
   } catch (cause) {

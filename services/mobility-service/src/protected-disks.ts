@@ -27,17 +27,21 @@ const ERRORS = defineErrors({
 /** Finds and opens the disks of this machine that are to be protected, now and while the service runs. */
 export class ProtectedDisks implements DiskWatch {
   readonly #selection: readonly string[];
+  readonly #excludedDisks: readonly string[];
   readonly #ports: { readonly log: Log; readonly randomness: Randomness };
   #excluded = "";
   /** As they were when the disks were looked at last, and when all that was found of them had been taken. */
   #swapsSeen = "";
   #swapsTaken = "";
 
+  /** `excludedDisks`: identities of disks that are left out although they are selected. */
   constructor(
     selection: readonly string[],
     ports: { readonly log: Log; readonly randomness: Randomness },
+    excludedDisks: readonly string[] = [],
   ) {
     this.#selection = selection;
+    this.#excludedDisks = excludedDisks;
     this.#ports = ports;
   }
 
@@ -45,10 +49,9 @@ export class ProtectedDisks implements DiskWatch {
   async inventory(): Promise<DiskInventory> {
     // Before the areas themselves: what changes in between shows as stale.
     this.#swapsSeen = swapNames();
-    const inventory = await readDiskInventory({
-      selection: this.#selection,
-      replicatedDataFolders: [],
-    });
+    const inventory = this.#without(
+      await readDiskInventory({ selection: this.#selection, replicatedDataFolders: [] }),
+    );
     this.#sayExcluded(inventory.excluded);
     return inventory;
   }
@@ -80,6 +83,21 @@ export class ProtectedDisks implements DiskWatch {
 
   isSwapCurrent(): boolean {
     return swapNames() === this.#swapsTaken;
+  }
+
+  #without({ disks, excluded }: DiskInventory): DiskInventory {
+    const isLeftOut = (identity: string): boolean => this.#excludedDisks.includes(identity);
+    const leftOut = disks
+      .filter(({ identity }) => isLeftOut(identity))
+      .map(({ name }) => ({
+        name,
+        code: "NOT_SELECTED" as const,
+        reason: "the vault's settings leave it out",
+      }));
+    return {
+      disks: disks.filter(({ identity }) => !isLeftOut(identity)),
+      excluded: [...excluded, ...leftOut],
+    };
   }
 
   /** Learns how its changes show. */
