@@ -8,13 +8,15 @@ import type { ReferenceSnapshots } from "../rig/reference-snapshots.ts";
 import type { Site } from "../rig/site.ts";
 import type { ScenarioContext } from "../scenario.ts";
 
-const POLL_MS = 300;
+const POLL_MS = 200;
 const RECOVERY_MS_MAX = 90 * SECOND_MS;
 /** Longest wait before a kill, by phase. */
-const DELAY_MS_MAX = { initial: 1500, load: 5000, frozen: 500, resync: 1500 } as const;
+const DELAY_MS_MAX = { initial: 1500, load: 5000, frozen: 500, resync: 1000 } as const;
 const FROZEN_MS_MAX = MINUTE_MS;
 const STATES: ReadonlySet<string> = new Set(["initial", "resync", "protected"]);
 const TROUBLE = /^(PROCESS_SERVER_UNREACHABLE|SESSION_REFUSED|PROCESS_SERVER_BUSY)$/;
+/** Until an agent that was started compares. */
+const RESYNC_MS_MAX = 30 * SECOND_MS;
 /** Until an agent knows that its process server is gone. */
 const NOTICE_MS = 2 * SECOND_MS;
 
@@ -136,9 +138,10 @@ export class KillRounds {
   ): Promise<Round> {
     const { machine } = this.#rig;
     const beganMs = performance.now();
+    const { unixMs = 0 } = (await statusOf(machine)) ?? {};
     if (role === "agent") await restartFastAgent(machine);
-    const since = role === "agent" ? (before?.unixMs ?? 0) : (before?.unixMs ?? 0) + NOTICE_MS;
-    const after = await this.#settled(since + delayMs);
+    // The next status is that of another agent, or of one that had time to notice.
+    const after = await this.#settled(role === "agent" ? unixMs : unixMs + NOTICE_MS);
     const recoveredMs = performance.now() - beganMs;
     const base = role === "agent" ? 0 : sentAgainOf(before);
     const resync = after?.disks
@@ -176,11 +179,12 @@ export class KillRounds {
   /** An agent that is stopped and started again knows nothing, and compares. */
   async #intoResync(): Promise<void> {
     const { machine } = this.#rig;
-    const status = await this.#settled();
-    if (status?.state === "resync") return;
+    if ((await this.#settled())?.state === "resync") return;
     await stopFastAgent(machine);
     await restartFastAgent(machine);
-    await this.#settled((status?.unixMs ?? 0) + SECOND_MS);
+    const end = performance.now() + RESYNC_MS_MAX;
+    while ((await statusOf(machine))?.state !== "resync" && performance.now() < end)
+      await wait(POLL_MS);
   }
 
   /** Below `limit` (mulberry32). */
