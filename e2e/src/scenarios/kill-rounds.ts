@@ -11,7 +11,7 @@ import type { ScenarioContext } from "../scenario.ts";
 const POLL_MS = 200;
 const RECOVERY_MS_MAX = 90 * SECOND_MS;
 /** Longest wait before a kill, by phase. */
-const DELAY_MS_MAX = { initial: 1500, load: 5000, frozen: 500, resync: 1000 } as const;
+const DELAY_MS_MAX = { initial: 1500, load: 8000, frozen: 500, resync: 1000 } as const;
 const FROZEN_MS_MAX = MINUTE_MS;
 const STATES: ReadonlySet<string> = new Set(["initial", "resync", "protected"]);
 const TROUBLE = /^(PROCESS_SERVER_UNREACHABLE|SESSION_REFUSED|PROCESS_SERVER_BUSY)$/;
