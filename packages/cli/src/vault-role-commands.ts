@@ -30,11 +30,16 @@ export type RebuildOptions = Configured & {
   readonly key?: string;
 };
 
+export type BackupOptions = Configured & { readonly out: string };
+export type RestoreOptions = Configured & { readonly from: string };
+
 /** What is done where the vault runs, with its configuration instead of a token. */
 export type VaultRoleActions = {
   readonly run: (options: Configured) => Promise<void>;
   readonly credentials: (options: CredentialsOptions) => Promise<Output>;
   readonly rebuild: (options: RebuildOptions) => Promise<Output>;
+  readonly backup: (options: BackupOptions) => Promise<Output>;
+  readonly restore: (options: RestoreOptions) => Promise<Output>;
   readonly createToken: (options: TokenCreateOptions) => Promise<Output>;
   readonly listTokens: (options: Configured) => Promise<Output>;
   readonly revokeToken: (id: string, options: Configured) => Promise<Output>;
@@ -74,6 +79,12 @@ export function addVaultRole(program: Command, actions: VaultRoleActions, shown:
     .option("--authority <path>", "file with the CA certificate of the account")
     .option("--key <path>", "file with the vault key, if not the configuration's")
     .action(shown(actions.rebuild));
+  verb(vault, "backup", "write the vault's database to a file, while it works")
+    .requiredOption("--out <file>", "where it goes; it is a secret")
+    .action(shown(actions.backup));
+  verb(vault, "restore", "put a backup into a database that has no vault yet")
+    .requiredOption("--from <file>", "what `osr vault backup` has written")
+    .action(shown(actions.restore));
   withRole(verb(token, "create", "make a token and give it a role"))
     .requiredOption("--name <name>", "whose it is; shown in the audit log")
     .requiredOption("--out <file>", "where it goes; it is a secret and is not shown again")

@@ -18,7 +18,7 @@ const EXPECTED: Readonly<Record<string, number>> = {
   "extended info put": 200,
   "vault setting create": 200,
   "fabric create (Azure)": 400, // a fabric comes by registration
-  "fabric reassociateGateway = switch process server": 409,
+  "fabric reassociateGateway = switch process server": 400, // no such process server
   "fabric renewCertificate": 409,
   "provider create": 400,
   "recovery plan test failover": 409, // plans are kept, not run

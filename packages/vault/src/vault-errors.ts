@@ -49,6 +49,14 @@ export const VAULT_ERRORS = defineErrors({
     retryable: false,
     hint: "Name one of the vaults, or make one first (osr vault create).",
   },
+  BACKUP_INVALID: {
+    retryable: false,
+    hint: "Restore with the version of osr that made the backup, from an undamaged file; then start the newer version.",
+  },
+  DATABASE_NOT_EMPTY: {
+    retryable: false,
+    hint: "Restore into a new database: move the old one away first.",
+  },
   NOT_FOUND: { retryable: false, hint: "See docs/formats/fabric-protocol.md." },
   FABRIC_NAME_TAKEN: {
     retryable: false,

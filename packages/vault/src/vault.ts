@@ -12,6 +12,7 @@ import { ArmService } from "./arm/arm-service.ts";
 import { sendReply } from "./arm/arm-reply.ts";
 import { type AnyRoute, Router } from "./arm/router.ts";
 import type { VaultDatabase } from "./database/database.ts";
+import { HistoryRetention } from "./database/history-retention.ts";
 import { migrate } from "./database/migrate.ts";
 import { NodeConnection } from "./database/node-connection.ts";
 import { type OpenDatabase, openDatabase } from "./database/open-database.ts";
@@ -32,6 +33,7 @@ import { otherScenarioRoutes, providerRoutes } from "./resources/other-scenarios
 import { registrationRoutes } from "./resources/registration-resources.ts";
 import { vaultHealthRoutes } from "./resources/vault-health.ts";
 import { fabricRoutes } from "./resources/fabrics.ts";
+import { reassociateGatewayRoute } from "./resources/reassociate-gateway.ts";
 import { mappingRoutes } from "./resources/mappings.ts";
 import { failoverRoutes } from "./items/failover-routes.ts";
 import { itemOperations } from "./items/item-operations.ts";
@@ -47,7 +49,7 @@ import { Sealer } from "./sealing/sealer.ts";
 import type { Sealing } from "./sealing/sealing.ts";
 import type { VaultContext, VaultPorts } from "./vault-context.ts";
 
-const RATE_LIMITS: RateLimits = { requestsPerSecond: 200, burst: 1000 };
+const RATE_LIMITS: RateLimits = { requestsPerSecond: 500, burst: 2000 };
 /** What ARM clients are told to wait between polls of a job. */
 const RETRY_AFTER_SECONDS = 1;
 const RENEWAL_CHECK_MS = 12 * HOUR_MS;
@@ -115,6 +117,10 @@ export class Vault implements Service {
       const server = await this.#serve(parts);
       stack.defer(() => server.close());
       stack.use(this.#renewing(server));
+      const retention = stack.use(
+        new HistoryRetention({ ...this.#ports, database: open.database }),
+      );
+      retention.start();
       this.#listening.resolve({ port: server.port });
       await Promise.race([this.#stopping.promise, node.lost, sealing]);
     } catch (error) {
@@ -137,6 +143,7 @@ export class Vault implements Service {
       ...vaultRoutes(this.#ports),
       ...policyRoutes(context),
       ...fabricRoutes(context, items),
+      reassociateGatewayRoute(context),
       ...containerRoutes(context, items),
       ...mappingRoutes(context, items),
       ...itemRoutes(context),

@@ -111,6 +111,55 @@ test("a discovery waits for the configuration server, whose answer ends its job"
   assert.equal(again.status, 200);
 });
 
+test("machines are moved to a process server that the fabric has, and to no other", async () => {
+  const fabric = await register(vault, { name: "moving" });
+  const id = randomUuid(systemRandomness);
+  const facts = {
+    hostName: "ps01",
+    version: "1.0",
+    address: { host: "10.0.0.2", port: 9443 },
+    certificateExpiresUnixMs: systemClock.unixMs() + 1e9,
+    cacheFreePermille: 200,
+    cpuPermille: 900,
+    memoryPermille: 100,
+    pendingUploadBytes: 5,
+    protectedMachines: 0,
+    health: [],
+  };
+  await fabric.report({
+    gateways: [{ id, role: "process-server", lastSeenUnixMs: systemClock.unixMs(), facts }],
+  });
+  const shown = await vault.request("GET", api("replicationFabrics/moving"));
+  const [server] = shown.body.properties.customDetails.processServers;
+  assert.deepEqual(
+    [server.id, server.cpuLoadStatus, server.spaceUsageStatus],
+    [id, "Yellow", "Red"],
+  );
+  const move = async (target: string): Promise<number> => {
+    const properties = {
+      sourceProcessServerId: "x",
+      targetProcessServerId: target,
+      updateType: "SystemLevel",
+    };
+    const path = api("replicationFabrics/moving/reassociateGateway");
+    return (await vault.request("POST", path, { body: { properties } })).status;
+  };
+  assert.deepEqual([await move(id.toUpperCase()), await move(fabric.fabricId)], [202, 400]);
+});
+
+test("what anybody may read tells that the vault works, and describes its API", async () => {
+  const get = (path: string) => vault.request("GET", path, { token: undefined });
+  assert.deepEqual((await get("/healthz")).body, { status: "ok" });
+  assert.deepEqual((await get("/readyz")).body, { status: "ready" });
+  const metrics = await get("/metrics");
+  assert.match(
+    metrics.body,
+    /osr_vault_requests_total\{route="V\/replicationFabrics\/\{fabricName\}",method="GET",status="200"\} \d/,
+  );
+  assert.match((await get("/docs")).body, /replicationProtectedItems/);
+  assert.equal((await get("/metricsx")).status, 401);
+});
+
 test("credentials are good for one registration of a site, and only it takes its fabric over", async () => {
   const { csrPem, privateKeyPem } = await createCertificateRequest();
   const token = await credentialToken(vault);

@@ -36,7 +36,7 @@ const REFUSED = [
     (verb) => `${PLAN}/${verb}`,
   ),
   ...["failoverCommit", "reProtect", "failoverCancel"].map((verb) => `${PLAN}/${verb}`),
-  ...["reassociateGateway", "renewCertificate", "migratetoaad"].map((verb) => `${F}/${verb}`),
+  ...["renewCertificate", "migratetoaad"].map((verb) => `${F}/${verb}`),
   ...["remove", "switchprotection"].map((verb) => `${C}/${verb}`),
 ];
 

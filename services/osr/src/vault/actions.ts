@@ -7,6 +7,8 @@ export function vaultActions(signal: AbortSignal): VaultRoleActions {
     run: async (options) => (await import("./run.ts")).runVault(options, signal),
     credentials: async (options) => (await access()).writeCredentials(options),
     rebuild: async (options) => (await import("./rebuild.ts")).rebuild(options, signal),
+    backup: async (options) => (await import("./backup-commands.ts")).backupVault(options),
+    restore: async (options) => (await import("./backup-commands.ts")).restoreVault(options),
     createToken: async (options) => (await access()).createToken(options),
     listTokens: async (options) => (await access()).listTokens(options),
     revokeToken: async (id, options) => (await access()).revokeToken(id, options),

@@ -7,7 +7,7 @@ import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
 import { startEmbeddedPostgres } from "@osr/postgres/embedded-postgres";
 import { migrate } from "@osr/vault/database/migrate";
-import { openDatabase } from "@osr/vault/database/open-database";
+import { type OpenDatabase, openDatabase } from "@osr/vault/database/open-database";
 import { Administration } from "@osr/vault/access/administration";
 
 import { pathFrom } from "../site/configuration-file.ts";
@@ -43,16 +43,28 @@ export async function configuredDatabase(
   };
 }
 
-/** Does an administrator's work on the database, whether the vault runs or not. */
-export async function administered<T>(
+/** Works on the database, brought to this version's schema, whether the vault runs or not. */
+export async function withDatabase<T>(
+  configFile: string,
+  config: VaultConfiguration,
+  log: Log,
+  work: (open: OpenDatabase) => Promise<T>,
+): Promise<T> {
+  await using database = await configuredDatabase(configFile, config, { log, isGuest: true });
+  await using open = openDatabase(database.url, log);
+  await migrate(open.pool, systemClock);
+  return await work(open);
+}
+
+/** Does an administrator's work on the database. */
+export function administered<T>(
   configFile: string,
   config: VaultConfiguration,
   log: Log,
   work: (administration: Administration) => Promise<T>,
 ): Promise<T> {
-  await using database = await configuredDatabase(configFile, config, { log, isGuest: true });
-  await using open = openDatabase(database.url, log);
-  await migrate(open.pool, systemClock);
   const ports = { clock: systemClock, randomness: systemRandomness };
-  return await work(new Administration(open.database, ports));
+  return withDatabase(configFile, config, log, ({ database }) =>
+    work(new Administration(database, ports)),
+  );
 }
