@@ -70,6 +70,7 @@ export type FailoverTestOptions = RepositoryOptions &
 export type Actions = {
   readonly up: (options: UpOptions) => Promise<void>;
   readonly doctor: (options: { readonly directory: string }) => Promise<Output>;
+  readonly replicaHostRun: (options: { readonly config: string }) => Promise<void>;
   readonly storageAccountRun: (options: { readonly config: string }) => Promise<void>;
   readonly configurationServer: ConfigurationServerActions;
   readonly vault: VaultRoleActions;
@@ -188,6 +189,13 @@ function addRoles(program: Command, actions: Actions, shown: Shown): void {
   addProcessServerEnrolment(server, actions.configurationServer, shown);
   addConfigurationServer(program, actions.configurationServer, shown);
   addVaultRole(program, actions.vault, shown);
+  program
+    .command("replica-host")
+    .description("runs failed-over machines for the vault")
+    .command("run")
+    .description("run the role")
+    .requiredOption("--config <file>", "its configuration")
+    .action(shown(actions.replicaHostRun));
   const agent = program.command("mobility-service").description("the agent in a protected machine");
   agent
     .command("run")

@@ -13,6 +13,8 @@ export function actions(signal: AbortSignal): Actions {
     doctor: async (options) => (await import("./commands/doctor.ts")).doctor(options),
     storageAccountRun: async (options) =>
       (await import("./commands/storage-account-run.ts")).storageAccountRun(options, signal),
+    replicaHostRun: async (options) =>
+      (await import("./commands/replica-host-run.ts")).replicaHostRun(options, signal),
     configurationServer: configurationServerActions(signal),
     vault: vaultActions(signal),
     processServerRun: async (options) =>

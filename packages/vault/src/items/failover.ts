@@ -5,7 +5,8 @@ import { type Uuid, uuidOfName } from "@osr/base/uuid";
 import { fenceForFailover } from "@osr/repository/log-claim";
 
 import type { Operation, OperationContext } from "../jobs/operation.ts";
-import { type ReplicaNetwork, type ReplicaPoint, recordOf } from "../replicas/replica-host.ts";
+import type { ReplicaNetwork, ReplicaPoint } from "@osr/contracts/replica-host";
+import { recordOf } from "../replicas/replica-host.ts";
 import type { VaultContext } from "../vault-context.ts";
 import { claimGrantsOf, diskIdOf, openedLog } from "./disk-grants.ts";
 import {

@@ -4,7 +4,7 @@ import { uuidOfName, type Uuid } from "@osr/base/uuid";
 import type { ArmAccepted, VaultRequest } from "../arm/resource-routes.ts";
 import type { VaultTransaction } from "../database/database.ts";
 import type { OperationContext, TaskDescription } from "../jobs/operation.ts";
-import type { AskedBy } from "../replicas/replica-host.ts";
+import type { AskedBy } from "@osr/contracts/replica-host";
 import type { VaultContext } from "../vault-context.ts";
 import { type ItemRow, itemById, setItem, stateOf } from "./item-row.ts";
 import { type ItemOperation, type ItemState, begun, failed, succeeded } from "./item-state.ts";

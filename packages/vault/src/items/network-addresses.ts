@@ -1,4 +1,4 @@
-import type { ReplicaNetwork } from "../replicas/replica-host.ts";
+import type { ReplicaNetwork } from "@osr/contracts/replica-host";
 
 /** A machine that may come into a network. */
 export type NetworkMachine = {

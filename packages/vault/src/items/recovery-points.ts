@@ -16,7 +16,7 @@ import { readSmallObject } from "@osr/repository/small-object";
 import { badRequest, notFound } from "../arm/arm-error.ts";
 import { type ResourceRoute, type VaultRequest, ok } from "../arm/resource-routes.ts";
 import type { VaultDatabase } from "../database/database.ts";
-import type { ReplicaPoint } from "../replicas/replica-host.ts";
+import type { ReplicaPoint } from "@osr/contracts/replica-host";
 import { resourceBody } from "../resources/resource-body.ts";
 import type { VaultContext } from "../vault-context.ts";
 import { itemPath } from "./item-body.ts";

@@ -4,7 +4,7 @@ import type { Uuid } from "@osr/base/uuid";
 
 import { ArmError } from "../arm/arm-error.ts";
 import type { VaultDatabase, VaultTransaction } from "../database/database.ts";
-import type { ReplicaNetwork, ReplicaPoint, ReplicaSpec } from "../replicas/replica-host.ts";
+import type { ReplicaNetwork, ReplicaPoint, ReplicaSpec } from "@osr/contracts/replica-host";
 import { readItems } from "./item-reading.ts";
 import { type ItemRow, groupIdOf, targetOf } from "./item-row.ts";
 import type { RecoveryNetworkTable } from "./item-tables.ts";

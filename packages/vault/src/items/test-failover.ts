@@ -5,12 +5,8 @@ import type { Uuid } from "@osr/base/uuid";
 import { recordEvent } from "../events/record-event.ts";
 import type { Operation, OperationContext } from "../jobs/operation.ts";
 import { REPLICA_ERRORS } from "../replicas/replica-errors.ts";
-import {
-  type ReplicaNetwork,
-  type ReplicaPoint,
-  type ReplicaSpec,
-  recordOf,
-} from "../replicas/replica-host.ts";
+import type { ReplicaNetwork, ReplicaPoint, ReplicaSpec } from "@osr/contracts/replica-host";
+import { recordOf } from "../replicas/replica-host.ts";
 import type { VaultContext } from "../vault-context.ts";
 import {
   afterFailure,

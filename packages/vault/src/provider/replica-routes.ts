@@ -6,7 +6,7 @@ import { type ResourceRoute, type VaultRequest, ok } from "../arm/resource-route
 import type { VaultDatabase } from "../database/database.ts";
 import { ITEM_ACTION, ITEM_PATH } from "../items/item-paths.ts";
 import { foundItem, replicaOf } from "../items/item-row.ts";
-import type { ReplicaFacts } from "../replicas/replica-host.ts";
+import type { ReplicaFacts } from "@osr/contracts/replica-host";
 import type { VaultContext } from "../vault-context.ts";
 
 const CONSOLE_BYTES_DEFAULT = 16 * KIB;

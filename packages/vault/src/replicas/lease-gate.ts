@@ -1,7 +1,7 @@
 import { OsrError } from "@osr/base/errors";
 
 import { REPLICA_ERRORS } from "./replica-errors.ts";
-import type { AskedBy } from "./replica-host.ts";
+import type { AskedBy } from "@osr/contracts/replica-host";
 
 /** Lets nobody pass who is older than the newest one seen. */
 export class LeaseGate {

@@ -5,7 +5,8 @@ import { OsrError } from "@osr/base/errors";
 import { type Uuid, uuidOfName } from "@osr/base/uuid";
 
 import { REPLICA_ERRORS } from "./replica-errors.ts";
-import type { ReplicaHost, ReplicaSpec } from "./replica-host.ts";
+import type { ReplicaSpec } from "@osr/contracts/replica-host";
+import type { ReplicaHost } from "./replica-host.ts";
 
 /** A host for one test, and a machine that it has a point of. */
 export type HostUnderTest = {

@@ -6,10 +6,10 @@ import { REPLICA_ERRORS } from "../replicas/replica-errors.ts";
 import type {
   AskedBy,
   ReplicaFacts,
-  ReplicaHost,
   ReplicaObjection,
   ReplicaSpec,
-} from "../replicas/replica-host.ts";
+} from "@osr/contracts/replica-host";
+import type { ReplicaHost } from "../replicas/replica-host.ts";
 
 /** The machines of a recovery site, in memory: they outlive the hosts that run them, as real ones do. */
 export class FakeRecoverySite {

@@ -1,4 +1,4 @@
-import { OsrError, messageOf } from "@osr/base/errors";
+import { OsrError, defineErrors, messageOf } from "@osr/base/errors";
 import type { Uuid } from "@osr/base/uuid";
 import type { NetworkSpec } from "@osr/compute/compute-provider";
 import { adoptFailedOverMachines } from "@osr/failover/adoption";
@@ -11,15 +11,27 @@ import { LeaseGate } from "@osr/vault/replicas/lease-gate";
 import type {
   AskedBy,
   ReplicaFacts,
-  ReplicaHost,
   ReplicaObjection,
   ReplicaSpec,
-} from "@osr/vault/replicas/replica-host";
+} from "@osr/contracts/replica-host";
+import type { ReplicaHost } from "@osr/vault/replicas/replica-host";
 
 /** Ports of failovers into the objects of one vault. */
 export type PortsOf = (vaultId: Uuid) => FailoverPorts;
 
 const FIRST_BOOT_MS = 15 * 60_000;
+const { REPLICA_DESTROYED: DESTROYED, REPLICA_HOST_STOPPING: STOPPING } = defineErrors({
+  REPLICA_DESTROYED: {
+    retryable: false,
+    hint: "The machine was cleaned up while it was being started. Start it again if it is still wanted.",
+  },
+  REPLICA_HOST_STOPPING: { retryable: true, hint: "Ask again when the replica host is back." },
+});
+
+type Starting = {
+  readonly machine: Promise<FailedOverMachine>;
+  readonly controller: AbortController;
+};
 
 /**
  * Runs replicas on this machine, in this process: the disks that are not local yet are served from here, and a successor
@@ -29,7 +41,7 @@ export class LocalReplicaHost implements ReplicaHost, AsyncDisposable {
   readonly #portsOf: PortsOf;
   readonly #gate = new LeaseGate();
   readonly #machines = new Map<Uuid, FailedOverMachine>();
-  readonly #starting = new Map<Uuid, Promise<FailedOverMachine>>();
+  readonly #starting = new Map<Uuid, Starting>();
 
   private constructor(portsOf: PortsOf) {
     this.#portsOf = portsOf;
@@ -64,17 +76,17 @@ export class LocalReplicaHost implements ReplicaHost, AsyncDisposable {
   async start(spec: ReplicaSpec, by: AskedBy, signal: AbortSignal): Promise<ReplicaFacts> {
     this.#gate.pass(by);
     const { replicaId } = spec;
-    let starting = this.#starting.get(replicaId);
-    if (starting === undefined) {
-      const known = this.#machines.get(replicaId);
-      starting = known === undefined ? this.#begin(spec, signal) : Promise.resolve(known);
-    }
-    return await factsOf(await starting);
+    const known = this.#machines.get(replicaId);
+    if (known !== undefined) return await factsOf(known);
+    const starting = this.#starting.get(replicaId) ?? this.#begin(spec, signal);
+    return await factsOf(await starting.machine);
   }
 
   async destroy(replicaId: Uuid, by: AskedBy): Promise<void> {
     this.#gate.pass(by);
-    await this.#starting.get(replicaId)?.catch(() => undefined);
+    const starting = this.#starting.get(replicaId);
+    starting?.controller.abort(new OsrError(DESTROYED, `replica ${replicaId} is destroyed`));
+    await starting?.machine.catch(() => undefined);
     const machine = this.#machines.get(replicaId);
     if (machine === undefined) return;
     await machine.cleanup();
@@ -101,23 +113,29 @@ export class LocalReplicaHost implements ReplicaHost, AsyncDisposable {
     return state === "running" ? await machine.screenshot() : undefined;
   }
 
-  /** Lets go of the machines: they stay as they are, for a successor. */
+  /** Lets go of the machines: they stay as they are, for a successor. What is being started is undone. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.allSettled(this.#starting.values());
+    const starting = [...this.#starting.values()];
+    for (const { controller } of starting)
+      controller.abort(new OsrError(STOPPING, "the replica host is being stopped"));
+    await Promise.allSettled(starting.map(({ machine }) => machine));
     for (const machine of this.#machines.values()) await machine[Symbol.asyncDispose]();
   }
 
-  #begin(spec: ReplicaSpec, signal: AbortSignal): Promise<FailedOverMachine> {
+  #begin(spec: ReplicaSpec, signal: AbortSignal): Starting {
     const { replicaId, vaultId } = spec;
     const ports = this.#portsOf(vaultId);
-    const begun = startFailover(requestOf(spec, signal), ports)
-      .then((machine) => {
-        this.#machines.set(replicaId, machine);
-        return machine;
+    const controller = new AbortController();
+    const either = AbortSignal.any([signal, controller.signal]);
+    const machine = startFailover(requestOf(spec, either), ports)
+      .then((running) => {
+        this.#machines.set(replicaId, running);
+        return running;
       })
       .finally(() => this.#starting.delete(replicaId));
-    this.#starting.set(replicaId, begun);
-    return begun;
+    const starting = { machine, controller };
+    this.#starting.set(replicaId, starting);
+    return starting;
   }
 }
 

@@ -10,6 +10,7 @@ import { Vault } from "@osr/vault/vault";
 import type { StorageAccessIssuer } from "@osr/vault/vault-context";
 
 import { openReplicas } from "../replicas/open-replicas.ts";
+import { ReplicaHostClient } from "../replicas/replica-host-client.ts";
 import { openStore } from "../repository/open-store.ts";
 import { roleLog } from "../role-log.ts";
 import { runRole } from "../run-role.ts";
@@ -41,11 +42,13 @@ export async function runVault(
   await using database = await configuredDatabase(options.config, config, { log, isGuest: false });
   const { retryAfterSeconds } = config;
   const vaultKey = readVaultKey(path(config.vaultKeyFile));
+  const { replicaHostSocket } = config;
   const directory = path(config.replicaDirectory ?? join(config.directory, "replicas"));
-  await using replicas = await openReplicas(
-    { directory, store: open.store, vaultKey, log },
-    signal,
-  );
+  const here = { directory, store: open.store, vaultKey, log };
+  await using replicas =
+    replicaHostSocket === undefined
+      ? await openReplicas(here, signal)
+      : new ReplicaHostClient(path(replicaHostSocket));
   const vault = new Vault(
     {
       databaseUrl: database.url,

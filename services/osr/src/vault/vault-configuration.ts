@@ -28,6 +28,8 @@ export type VaultConfiguration = {
   readonly vaultKeyFile: string;
   /** Where failed-over machines live; a short absolute path, since unix sockets are in it. Absent: below `directory`. */
   readonly replicaDirectory?: string | undefined;
+  /** Socket of a replica host in a process of its own; absent: the vault runs failed-over machines itself. */
+  readonly replicaHostSocket?: string | undefined;
   /** What clients are told to wait between polls of a job. */
   readonly retryAfterSeconds?: number | undefined;
 };
@@ -47,5 +49,6 @@ export const vaultConfigurationShape: Shape<VaultConfiguration> = object<VaultCo
   readerTokenFile: path,
   vaultKeyFile: path,
   replicaDirectory: optional(path),
+  replicaHostSocket: optional(path),
   retryAfterSeconds: optional(integer(0, 300)),
 });

@@ -1,0 +1,142 @@
+import assert from "node:assert/strict";
+import { statSync } from "node:fs";
+import { request } from "node:http";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+
+import { OsrError } from "@osr/base/errors";
+import { silentLog } from "@osr/base/log";
+import { uuidOfName } from "@osr/base/uuid";
+import type { FailoverPorts } from "@osr/failover/failover-ports";
+import { type FailoverRig, failoverRig } from "@osr/failover/testing/failover-rig";
+import type { ReplicaHost } from "@osr/vault/replicas/replica-host";
+import { type HostUnderTest, replicaHostContract } from "@osr/vault/replicas/replica-host.contract";
+
+import { LocalReplicaHost } from "./local-replica-host.ts";
+import { ReplicaHostClient } from "./replica-host-client.ts";
+import { ReplicaHostServer } from "./replica-host-server.ts";
+
+const { signal } = new AbortController();
+
+/** A machine with two points, whose replicas are started by a provider that reads all of their disks over NBD. */
+async function rigWithPoints(t: TestContext): Promise<{
+  rig: FailoverRig;
+  spec: HostUnderTest["spec"];
+  open: () => Promise<LocalReplicaHost>;
+}> {
+  const rig = await failoverRig();
+  await rig.cut(10);
+  await rig.cut(11);
+  const portsOf = (): FailoverPorts => rig.ports;
+  const hosts: LocalReplicaHost[] = [];
+  t.after(async () => {
+    for (const host of hosts) await host[Symbol.asyncDispose]();
+    await rig[Symbol.asyncDispose]();
+  });
+  return {
+    rig,
+    spec: {
+      vaultId: rig.vault.vaultId,
+      machineId: rig.machineId,
+      groupId: rig.vault.groupId,
+      point: { kind: "latest-processed" },
+      name: "web01",
+    },
+    open: async () => {
+      // A process that has died serves nothing any more.
+      for (const host of hosts.splice(0)) await host[Symbol.asyncDispose]();
+      const host = await LocalReplicaHost.open(portsOf, [rig.vault.vaultId], signal);
+      hosts.push(host);
+      return host;
+    },
+  };
+}
+
+/** The same behind the socket: server and client as the roles have them. */
+async function served(
+  t: TestContext,
+  open: () => Promise<ReplicaHost>,
+): Promise<{ client: ReplicaHostClient; socketPath: string; again: () => Promise<void> }> {
+  const folder = await mkdtemp(join(tmpdir(), "osr-rh-"));
+  const socketPath = join(folder, "host/replica.sock");
+  let stop = async (): Promise<void> => undefined;
+  const again = async (): Promise<void> => {
+    await stop();
+    const server = new ReplicaHostServer(await open(), { socketPath, log: silentLog });
+    const running = server.run();
+    await server.listening;
+    stop = async () => {
+      await server.stop();
+      await running;
+    };
+  };
+  await again();
+  t.after(async () => {
+    await stop();
+    await rm(folder, { recursive: true });
+  });
+  return { client: new ReplicaHostClient(socketPath), socketPath, again };
+}
+
+replicaHostContract("local", async (t) => {
+  const { spec, open } = await rigWithPoints(t);
+  return { host: await open(), restarted: open, spec };
+});
+
+replicaHostContract("over the socket", async (t) => {
+  const { spec, open } = await rigWithPoints(t);
+  const { client, again } = await served(t, open);
+  const restarted = async (): Promise<ReplicaHost> => {
+    await again();
+    return client;
+  };
+  return { host: client, restarted, spec };
+});
+
+test("over the socket: a caller that gives up leaves nothing of the replica behind", async (t) => {
+  const { rig, spec, open } = await rigWithPoints(t);
+  const { client } = await served(t, open);
+  const giveUp = new AbortController();
+  // While the machine is being made.
+  rig.compute.before = (call) => {
+    if (call === "create") giveUp.abort(new Error("the job was cancelled"));
+  };
+  const by = { jobId: uuidOfName("job"), leaseToken: 1 };
+  const asked = { ...spec, replicaId: uuidOfName("replica", "given up") };
+  await assert.rejects(client.start(asked, by, giveUp.signal), /the job was cancelled/);
+  assert.deepEqual(await rig.leftovers(), []);
+  assert.deepEqual(await client.list(), []);
+});
+
+test("over the socket: nobody but its owner may open it, and errors keep code and remedy", async (t) => {
+  const { spec, open } = await rigWithPoints(t);
+  const { client, socketPath } = await served(t, open);
+  assert.equal(statSync(socketPath).mode & 0o777, 0o600);
+  assert.equal(statSync(join(socketPath, "..")).mode & 0o777, 0o700);
+  const by = { jobId: uuidOfName("job"), leaseToken: 1 };
+  const unknown = { kind: "custom", slot: 5 } as const;
+  const asked = { ...spec, replicaId: uuidOfName("replica", "x"), point: unknown };
+  await assert.rejects(
+    client.start(asked, by, signal),
+    (error) => error instanceof OsrError && error.code === "POINT_UNKNOWN" && error.hint !== "",
+  );
+  for (const [method, path, status] of [
+    ["GET", "/v1/nothing", 404],
+    ["POST", "/v1/replicas", 400],
+    ["GET", "/v1/replicas/not-an-id", 404],
+  ] as const)
+    assert.equal(await statusOf(socketPath, method, path), status, path);
+});
+
+function statusOf(socketPath: string, method: string, path: string): Promise<number | undefined> {
+  const { promise, resolve, reject } = Promise.withResolvers<number | undefined>();
+  const outgoing = request({ socketPath, method, path }, (message) => {
+    message.resume();
+    resolve(message.statusCode);
+  });
+  outgoing.on("error", reject);
+  outgoing.end(method === "POST" ? "{}" : undefined);
+  return promise;
+}
