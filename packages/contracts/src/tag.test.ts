@@ -52,6 +52,15 @@ test("any bytes are refused or understood", () => {
   );
 });
 
+test("a tag has a size for each of its disks, or none", () => {
+  const [tag] = fc.sample(tags, { numRuns: 1, seed: 3 });
+  assert.ok(tag !== undefined);
+  const sized = { ...tag, disks: [uuidOfName("a"), uuidOfName("b")], diskBytes: [4096, 8192] };
+  assert.deepEqual(decodeTag(encodeTag(sized)), sized);
+  for (const diskBytes of [[], [4096], [1, 2, 3], [4096, 100]])
+    assert.throws(() => decodeTag(encodeTag({ ...sized, diskBytes })), { code: "INPUT_INVALID" });
+});
+
 test("a tag names at most as many disks as a group may have", () => {
   const [tag] = fc.sample(tags, 1);
   assert.ok(tag !== undefined);

@@ -1,10 +1,13 @@
+import { DISK_BYTES_MAX } from "@osr/base/block-range";
 import { canonicalJson } from "@osr/base/canonical-json";
+import { OsrError, defineErrors } from "@osr/base/errors";
 import {
   type Shape,
   integer,
   list,
   object,
   oneOf,
+  optional,
   parseJson,
   uuidText,
 } from "@osr/base/json-shape";
@@ -15,6 +18,10 @@ import type { Uuid } from "@osr/base/uuid";
  */
 export const TAG_CLASSES = ["crash", "app", "fuzzy"] as const;
 export type TagClass = (typeof TAG_CLASSES)[number];
+
+const ERRORS = defineErrors({
+  INPUT_INVALID: { retryable: false, hint: "Correct the named field and send the request again." },
+});
 
 /** Seconds that one slot covers: recovery points of a group are at least this far apart. */
 export const SLOT_SECONDS = 15;
@@ -38,16 +45,27 @@ export type Tag = {
   readonly unixMs: number;
   /** Member disks, sorted. */
   readonly disks: readonly Uuid[];
+  /** How large each of them is at the cut, in their order. Tags of agents before there was this field have none. */
+  readonly diskBytes?: readonly number[] | undefined;
 };
 
-export const tagShape: Shape<Tag> = object<Tag>({
+const fieldsShape: Shape<Tag> = object<Tag>({
   groupId: uuidText,
   slot: integer(0),
   cutId: uuidText,
   class: oneOf(...TAG_CLASSES),
   unixMs: integer(0),
   disks: list(uuidText, TAG_DISKS_MAX),
+  diskBytes: optional(list(integer(512, DISK_BYTES_MAX), TAG_DISKS_MAX)),
 });
+
+export const tagShape: Shape<Tag> = (value, path) => {
+  const tag = fieldsShape(value, path);
+  const { disks, diskBytes = disks } = tag;
+  if (diskBytes.length === disks.length) return tag;
+  const message = `${path === "" ? "" : `${path}.`}diskBytes must have one size for each disk`;
+  throw new OsrError(ERRORS.INPUT_INVALID, message);
+};
 
 export function encodeTag(tag: Tag): Buffer {
   return Buffer.from(canonicalJson(tag), "utf8");

@@ -36,10 +36,12 @@ export async function planFailover(
   signal: AbortSignal,
 ): Promise<FailoverPlan> {
   const disks: PlannedDisk[] = [];
-  for (const { diskId, timeline } of point.disks) {
+  for (const { diskId, timeline, sizeBytes } of point.disks) {
     const dataKey = await ports.keys.dataKey(diskId, signal);
     const log = { vaultId: ports.vaultId, diskId, timeline };
-    const descriptor = await readDiskDescriptor(ports.store, log, indexRootOf(dataKey), signal);
+    const enrolled = await readDiskDescriptor(ports.store, log, indexRootOf(dataKey), signal);
+    // The disk may have grown since it was enrolled.
+    const descriptor = { ...enrolled, sizeBytes: sizeBytes ?? enrolled.sizeBytes };
     // A point of a replication group also holds the disks of other machines.
     if (descriptor.machineId === machineId) disks.push({ descriptor, dataKey });
   }

@@ -3,7 +3,7 @@ import { OsrError } from "@osr/base/errors";
 import { MIB, MINUTE_MS } from "@osr/base/units";
 import type { Uuid } from "@osr/base/uuid";
 import type { Freezer, PreparedFreeze } from "@osr/block-device/freezer";
-import type { Tag } from "@osr/contracts/tag";
+import type { Tag, TagClass } from "@osr/contracts/tag";
 
 import { allDone } from "./all-done.ts";
 import type { ChangeIntake } from "./change-intake.ts";
@@ -121,6 +121,7 @@ export class Cut {
       if (instant.kind === "proven") return await this.#tag(attempt, instant);
       // What was read is true of its blocks, if not of one instant: it goes on like any other data.
       await this.#sendRemainder(attempt.disks);
+      if (instant.kind === "busy") await this.#tagFuzzy(attempt);
       if (instant.kind !== "noRoom") return missed(instant);
     }
   }
@@ -216,13 +217,8 @@ export class Cut {
   }
 
   async #tag(attempt: Attempt, instant: QuietInstant & { kind: "proven" }): Promise<CutOutcome> {
-    const { disks, names } = attempt;
-    const tag: Tag = {
-      ...names,
-      class: attempt.class ?? "crash",
-      unixMs: instant.unixMs,
-      disks: disks.map((disk) => disk.diskId).toSorted(),
-    };
+    const { disks } = attempt;
+    const tag = tagOf(attempt, attempt.class ?? "crash", instant.unixMs);
     await this.#sendRemainder(disks);
     const resync = resyncOf(disks);
     if (resync !== undefined) return missed(resync);
@@ -237,6 +233,14 @@ export class Cut {
       rounds,
       ...(scriptError === undefined ? {} : { scriptError }),
     };
+  }
+
+  /** Something writes past the file systems: what was copied is no instant, and its tag says so. It is never offered. */
+  async #tagFuzzy(attempt: Attempt): Promise<void> {
+    const { disks } = attempt;
+    if (resyncOf(disks) !== undefined) return;
+    const tag = tagOf(attempt, "fuzzy", Math.floor(this.#ports.clock.unixMs()));
+    await allDone(disks.map((disk) => disk.endInterval(tag)));
   }
 
   async #sendRemainder(disks: readonly DiskReplication[]): Promise<void> {
@@ -254,6 +258,17 @@ type Attempt = {
   class?: "app";
   scriptError?: unknown;
 };
+
+function tagOf({ disks, names }: Attempt, tagClass: TagClass, unixMs: number): Tag {
+  const members = disks.toSorted((one, other) => (one.diskId < other.diskId ? -1 : 1));
+  return {
+    ...names,
+    class: tagClass,
+    unixMs,
+    disks: members.map(({ diskId }) => diskId),
+    diskBytes: members.map(({ disk }) => disk.sizeBytes),
+  };
+}
 
 type NotReady = { readonly kind: "notConverging" } | { readonly kind: "lost" } | Resync | Failed;
 

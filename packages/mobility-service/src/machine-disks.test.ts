@@ -72,6 +72,11 @@ test("a disk that grows while the agent runs is compared at its new size", async
   assert.ok(await world.until(isKnown, 30_000));
   await nextPoint(world);
   assert.equal(world.service.status().disks[1]?.lastResync?.reason, "DISK_RESIZED");
+  const sizes = world.server.offeredPoints().at(-1)?.diskBytes ?? [];
+  assert.deepEqual(
+    sizes.toSorted((one, other) => one - other),
+    [BIG.sectors[0] * 512, sectors * 512].toSorted((one, other) => one - other),
+  );
   assert.deepEqual(world.wrongTags, []);
   await stop(world);
 });
@@ -92,6 +97,23 @@ test("disks come and go at the worst moments, and no tag is false", async () => 
     assert.deepEqual(world.server.violations, [], `seed ${seed}`);
     await stop(world);
   }
+});
+
+test("where a writer bypasses the file systems, the point is fuzzy: recorded, missed, and never offered", async () => {
+  const world = await calmWorld();
+  await nextPoint(world);
+  const points = world.server.offeredPoints().length;
+  world.machine.faults = { ...world.machine.faults, wildWriteChance: 1 };
+  const isMissed = (): boolean =>
+    upload(world) || (world.service.status().missedReasons["NOT_QUIET"] ?? 0) >= 2;
+  assert.ok(await world.until(isMissed, 120_000), JSON.stringify(world.service.status()));
+  assert.equal(world.server.offeredPoints().length, points);
+  await world.until(() => upload(world), 1000);
+  assert.ok(world.server.fuzzyTags > 0);
+  world.machine.calm();
+  await nextPoint(world);
+  assert.deepEqual(world.wrongTags, []);
+  await stop(world);
 });
 
 test("a point whose swap areas changed meanwhile is missed and tried again", async () => {

@@ -93,6 +93,23 @@ test("a point reads as the changes before its tag say, at every offset, and late
   }
 });
 
+test("a disk that has grown is as large as its point says, not as when it was enrolled", async () => {
+  await using at = await temporaryStore();
+  const vault = new TestVault(at.store);
+  const disk = await vault.addDisk(4 * BLOCK_BYTES);
+  const changes = [{ block: 6, bytes: content(1, 4) }];
+  const cut = await vault.cut(7, new Map([[disk, changes]]));
+  const point = {
+    ...cut,
+    disks: cut.disks.map((each) => ({ ...each, sizeBytes: 10 * BLOCK_BYTES - 512 })),
+  };
+  await using source = await openPoint(at.store, { ...disk.log, point, dataKey: disk.dataKey });
+  assert.equal(source.sizeBytes, 10 * BLOCK_BYTES - 512);
+  const part = Buffer.alloc(BLOCK_BYTES);
+  await source.read(6 * BLOCK_BYTES, part);
+  assert.ok(part.equals(content(1, 4).subarray(0, BLOCK_BYTES)));
+});
+
 test("extents cover the range without gaps and call zero only what is zero", async () => {
   await using at = await temporaryStore();
   const vault = new TestVault(at.store);

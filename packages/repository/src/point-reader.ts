@@ -71,7 +71,7 @@ export async function openDiskAtPoint(
   const log: LogId = { vaultId, diskId: disk.diskId, timeline: disk.timeline };
   const descriptor = await readDiskDescriptor(store, log, indexRootOf(dataKey), signal);
   const snapshot = await openLogSnapshot(store, { log, position: disk, dataKey, signal });
-  return { snapshot, sizeBytes: descriptor.sizeBytes };
+  return { snapshot, sizeBytes: disk.sizeBytes ?? descriptor.sizeBytes };
 }
 
 function diskOf(point: RecoveryPoint, diskId: Uuid): PointDisk {

@@ -48,6 +48,26 @@ function pointOf(slot: number, cut = "cut"): ReturnType<typeof recoveryPointOf> 
   return recoveryPointOf(tagOf(slot, cut), positions, groupKey);
 }
 
+test("a point has the sizes that its tag says, under its signature; of one without them it has none", () => {
+  const positions = disks.map((diskId) => ({
+    diskId,
+    timeline: 1,
+    seq: 5,
+    head: Buffer.alloc(32),
+  }));
+  const tag = { ...tagOf(1, "cut"), diskBytes: [8192, 512] };
+  const point = recoveryPointOf(tag, positions.toReversed(), groupKey);
+  const sizes = (of: typeof point): unknown => of.disks.map(({ sizeBytes }) => sizeBytes);
+  assert.deepEqual(sizes(point), [8192, 512]);
+  const bytes = encodeRecoveryPoint(point);
+  const decoded = decodeRecoveryPoint(bytes, groupKey);
+  assert.deepEqual(decoded, point);
+  assert.ok(checkSignature(decoded, groupKey));
+  const forged = bytes.toString("utf8").replace("8192", "8193");
+  assert.throws(() => decodeRecoveryPoint(Buffer.from(forged), groupKey), coded(E.POINT_INVALID));
+  assert.deepEqual(sizes(pointOf(1)), [undefined, undefined]);
+});
+
 test("a point is a function of its tag and positions, in any order", () => {
   const positions = disks.map((diskId) => ({
     diskId,

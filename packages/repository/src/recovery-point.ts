@@ -1,9 +1,19 @@
 import { createHmac, timingSafeEqual } from "node:crypto";
 
 import { assert } from "@osr/base/assert";
+import { DISK_BYTES_MAX } from "@osr/base/block-range";
 import { canonicalJson } from "@osr/base/canonical-json";
 import { OsrError, hasCode, messageOf } from "@osr/base/errors";
-import { type Shape, integer, list, object, oneOf, text, uuidText } from "@osr/base/json-shape";
+import {
+  type Shape,
+  integer,
+  list,
+  object,
+  oneOf,
+  optional,
+  text,
+  uuidText,
+} from "@osr/base/json-shape";
 import { KIB } from "@osr/base/units";
 import type { Uuid } from "@osr/base/uuid";
 import { TAG_CLASSES, TAG_DISKS_MAX, type Tag, type TagClass } from "@osr/contracts/tag";
@@ -32,6 +42,8 @@ export type PointDisk = {
   readonly seq: number;
   /** Head of that segment, in hex. */
   readonly headSha256: string;
+  /** As large as the disk was at the cut; absent in points of older agents, whose disks are as large as when they were enrolled. */
+  readonly sizeBytes?: number | undefined;
 };
 
 /** One instant of all disks of a machine or group: docs/formats/recovery-point.md. */
@@ -66,6 +78,7 @@ const pointShape: Shape<RecoveryPoint> = object<RecoveryPoint>({
       timeline: integer(1, 2 ** 32 - 1),
       seq: integer(1),
       headSha256: sha256Text,
+      sizeBytes: optional(integer(512, DISK_BYTES_MAX)),
     }),
     TAG_DISKS_MAX,
   ),
@@ -78,13 +91,13 @@ export function recoveryPointOf(
   positions: readonly TagPosition[],
   groupKey: Buffer,
 ): RecoveryPoint {
-  const disks = positions
-    .map(({ diskId, timeline, seq, head }) => ({
-      diskId,
-      timeline,
-      seq,
-      headSha256: head.toString("hex"),
-    }))
+  const disks: readonly PointDisk[] = positions
+    .map(({ diskId, timeline, seq, head }) => {
+      const headSha256 = head.toString("hex");
+      const sizeBytes = tag.diskBytes?.[tag.disks.indexOf(diskId)];
+      const place = { diskId, timeline, seq, headSha256 };
+      return sizeBytes === undefined ? place : { ...place, sizeBytes };
+    })
     .toSorted((a, b) => (a.diskId < b.diskId ? -1 : 1));
   const members = tag.disks.toSorted();
   assert(

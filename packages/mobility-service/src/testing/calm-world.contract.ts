@@ -48,7 +48,7 @@ export function upload(world: SimulatedWorld): false {
 export const codesOf = (world: SimulatedWorld): string[] =>
   world.service.status().health.map(({ code }) => code);
 
-export const BIG: Partial<WorldOptions> = { sectors: [4 * 2048 + 9, 3 * 2048] };
+export const BIG = { sectors: [4 * 2048 + 9, 3 * 2048] } as const;
 
 /** Runs until a point is offered that was cut after now. */
 export async function nextPoint(world: SimulatedWorld): Promise<void> {

@@ -228,6 +228,12 @@ export class SimulatedProcessServer implements ProcessServerClient {
     }
   }
 
+  /** Tags of copies without a quiet window that are vaulted. */
+  get fuzzyTags(): number {
+    const tags = [...this.#disks.values()].flatMap(({ vaultedTags }) => vaultedTags);
+    return tags.filter((tag) => tag.class === "fuzzy").length;
+  }
+
   /** Cuts whose tag is vaulted on every disk. */
   offeredPoints(): Tag[] {
     const [first] = this.#disks.values();
