@@ -126,7 +126,7 @@ function report(
   pairs: readonly Pair[],
   changes: number,
 ): void {
-  const { mean, low, high } = pairedLossPercent(pairs);
+  const { middle, low, high } = pairedLossPercent(pairs);
   const without = median(pairs.map((pair) => pair.without));
   add({
     case: name,
@@ -135,7 +135,7 @@ function report(
     ours: high,
     rivals: {},
     goal: below("must", LOSS_PERCENT_MAX, `under ${LOSS_PERCENT_MAX} %`),
-    note: `mean ${mean.toFixed(2)} %, interval ${low.toFixed(2)} to ${high.toFixed(2)} % over ${pairs.length} pairs; ${changes} changes tracked`,
+    note: `middle ${middle.toFixed(2)} %, interval ${low.toFixed(2)} to ${high.toFixed(2)} % over ${pairs.length} pairs; ${changes} changes tracked`,
   });
   add({
     case: name,
