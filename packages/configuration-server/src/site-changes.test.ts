@@ -1,0 +1,139 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { silentLog } from "@osr/base/log";
+import { systemClock } from "@osr/base/platform/system-clock";
+import { systemRandomness } from "@osr/base/platform/system-randomness";
+import { systemScheduler } from "@osr/base/platform/system-scheduler";
+import { HOUR_MS } from "@osr/base/units";
+import { uuidOfName } from "@osr/base/uuid";
+import { certificateFacts } from "@osr/certificates/certificate-facts";
+import { ENROLMENT_ROUTES } from "@osr/contracts/enrolment";
+import { keepRenewed } from "@osr/control-link/certificate-renewal";
+
+import { openSite } from "./site.ts";
+import { FakeVault } from "./testing/fake-vault.ts";
+import { TestRole, TestSite, desiredItem } from "./testing/test-site.ts";
+
+test("a machine leaves a process server that has fallen silent, and goes where its item wants it", async () => {
+  await using vault = await FakeVault.start();
+  await using site = await new TestSite({ gatewaySilentMs: 400 }).start();
+  await site.register(vault);
+  using agent = await site.enrol("mobility-service");
+  using first = await site.enrol("process-server");
+  using second = await site.enrol("process-server");
+  await agent.report();
+  await first.reportGateway();
+  vault.wish({ items: [desiredItem(agent.id)] });
+  let settings = (await agent.settings())!;
+  if (!settings.isProtected) settings = (await agent.settings(settings.revision))!;
+  assert.equal(settings.processServer?.id, first.id);
+  // The first one says nothing more.
+  const over = new AbortController();
+  const alive = (async (): Promise<void> => {
+    while (!over.signal.aborted) {
+      await second.reportGateway();
+      await systemScheduler.sleep(50, over.signal).catch(() => undefined);
+    }
+  })();
+  try {
+    const moved = (await agent.settings(settings.revision))!;
+    assert.equal(moved.processServer?.id, second.id);
+    assert.equal((await second.assignment())!.machines.length, 1);
+    assert.deepEqual((await first.assignment())!.machines, []);
+    await first.reportGateway();
+    vault.wish({ items: [desiredItem(agent.id, { processServerId: first.id })] });
+    const wanted = (await agent.settings(moved.revision))!;
+    assert.equal(wanted.processServer?.id, first.id);
+  } finally {
+    over.abort();
+    await alive;
+  }
+});
+
+test("who is revoked is out, and process servers get the list", async () => {
+  await using vault = await FakeVault.start();
+  await using site = await new TestSite().start();
+  await site.register(vault);
+  using agent = await site.enrol("mobility-service");
+  using gateway = await site.enrol("process-server");
+  await agent.report();
+  await gateway.reportGateway();
+  vault.wish({ items: [desiredItem(agent.id)] });
+  let assignment = (await gateway.assignment())!;
+  while (assignment.machines.length === 0)
+    assignment = (await gateway.assignment(assignment.revision))!;
+  assert.equal(assignment.revokedPem, undefined);
+  const waiting = gateway.assignment(assignment.revision);
+  // As the command does it, in another process.
+  using beside = await openSite(
+    { secret: site.secret, stateFolder: join(site.folder, "state") },
+    { clock: systemClock, randomness: systemRandomness },
+  );
+  beside.state.revokeMember(agent.id, Math.floor(systemClock.unixMs()));
+  const after = (await waiting)!;
+  assert.deepEqual(after.machines, []);
+  assert.match(after.revokedPem ?? "", /BEGIN X509 CRL/);
+  await assert.rejects(agent.settings(), { code: "CERTIFICATE_REVOKED" });
+});
+
+test("a machine is told once to shut down, and its silence is the answer", async () => {
+  await using vault = await FakeVault.start();
+  let aheadMs = 0;
+  const clock = {
+    unixMs: () => systemClock.unixMs() + aheadMs,
+    monotonicMs: () => systemClock.monotonicMs() + aheadMs,
+  };
+  await using site = await new TestSite({ clock }).start();
+  await site.register(vault);
+  using agent = await site.enrol("mobility-service");
+  await agent.report();
+  const before = (await agent.settings())!;
+  const id = uuidOfName("order", "shut down");
+  vault.wish({ orders: [{ id, kind: "shut-down-machine", machineId: agent.id }] });
+  const told = (await agent.settings(before.revision))!;
+  assert.equal(told.shutDownOrder, id);
+  const resultOf = (): string | undefined =>
+    vault.statuses.at(-1)?.orderResults.find(({ orderId }) => orderId === id)?.state;
+  while (resultOf() !== "running") await vault.changed.next(AbortSignal.timeout(10_000));
+  aheadMs = 46_000;
+  while (resultOf() !== "succeeded") await vault.changed.next(AbortSignal.timeout(10_000));
+  const after = (await agent.settings(told.revision))!;
+  assert.equal(after.shutDownOrder, undefined);
+});
+
+test("a certificate is renewed after two thirds of its life, with a new key and the same names", async () => {
+  await using site = await new TestSite().start();
+  using gateway = await site.enrol("process-server");
+  const { promise, resolve } = Promise.withResolvers<typeof gateway.identity>();
+  const ended = new AbortController();
+  const clock = { ...systemClock, unixMs: () => systemClock.unixMs() + 20.1 * 24 * HOUR_MS };
+  let { identity } = gateway;
+  const renewing = keepRenewed(
+    {
+      identity: () => identity,
+      client: gateway.client,
+      path: ENROLMENT_ROUTES.renew,
+      onRenewed: (renewed) => {
+        identity = renewed;
+        ended.abort();
+        resolve(renewed);
+      },
+      clock,
+      scheduler: systemScheduler,
+      log: silentLog,
+    },
+    ended.signal,
+  );
+  const renewed = await promise;
+  await renewing;
+  const [old, fresh] = [gateway.identity, renewed].map(({ certificatePem }) =>
+    certificateFacts(certificatePem),
+  );
+  assert.notEqual(fresh?.serial, old?.serial);
+  assert.equal(fresh?.names, old?.names);
+  assert.notEqual(renewed.privateKeyPem, gateway.identity.privateKeyPem);
+  using after = new TestRole(renewed);
+  await after.reportGateway();
+});
