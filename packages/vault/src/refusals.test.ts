@@ -419,6 +419,15 @@ test("tokens: none, unknown, expired, revoked, of another scope, of a lesser rol
     [await status(operator, "PUT"), await status(operator, "POST", check)],
     [403, 202],
   );
+  const item = `${container()}/replicationProtectedItems/none`;
+  // Fails over what is there, but does not end its protection.
+  assert.deepEqual(
+    [
+      await status(operator, "POST", `${item}/failoverCommit`),
+      await status(operator, "POST", `${item}/remove`),
+    ],
+    [404, 403],
+  );
   const elsewhere = await vault.newToken("Owner", { scope: `${VAULT_PATH}2` });
   assert.equal(await status(elsewhere), 403);
   const here = await vault.newToken("Site Recovery Contributor", {

@@ -26,6 +26,13 @@ const ROLES = {
   "Site Recovery Reader": ["*/read"],
 } as const satisfies Record<string, readonly string[]>;
 
+/** What a role does not allow although one of its actions would. */
+const REFUSED: Partial<Record<keyof typeof ROLES, readonly string[]>> = {
+  "Site Recovery Operator": [
+    "Microsoft.RecoveryServices/vaults/replicationFabrics/replicationProtectionContainers/replicationProtectedItems/remove/action",
+  ],
+};
+
 export type RoleName = keyof typeof ROLES;
 export const ROLE_NAMES = Object.keys(ROLES) as readonly RoleName[];
 
@@ -72,7 +79,9 @@ export function authorize(
   const asked = normalScope(path);
   const isAllowed = caller.grants.some(
     ({ role, scope }) =>
-      covers(scope, asked) && ROLES[role].some((pattern) => matches(pattern, action)),
+      covers(scope, asked) &&
+      ROLES[role].some((pattern) => matches(pattern, action)) &&
+      REFUSED[role]?.some((pattern) => matches(pattern, action)) !== true,
   );
   if (!isAllowed)
     throw new ArmError(
