@@ -58,6 +58,8 @@ export class KeptState {
   readonly #disks: readonly KeptDisk[];
   readonly #tables: Uint32Array;
   readonly #fieldsEnd: number;
+  /** Disks that this process has or had. */
+  readonly #given = new Set<KeptDisk>();
   #tableWords = 0;
 
   private constructor(memory: KeptMemory, limits: ReplicationLimits) {
@@ -117,15 +119,13 @@ export class KeptState {
     if (kept === undefined) return undefined;
     this.#tableWords = Math.max(this.#tableWords, kept.tablesAt + KeptDisk.tableWords(disk));
     kept.useTables(disk, this.#tables);
+    this.#given.add(kept);
     return kept;
   }
 
   /** Place for a disk of which nothing is known. */
   newDisk(disk: ProtectableDisk): KeptDisk {
-    const kept = must(
-      this.#disks.find(({ isUsed }) => !isUsed),
-      "there is room for one more disk",
-    );
+    const kept = this.#freeDisk();
     const at = this.#tableWords;
     const words = KeptDisk.tableWords(disk);
     const isThere =
@@ -137,6 +137,20 @@ export class KeptState {
       this.forget();
       kept.begin(disk, 0, new Uint32Array(words));
     }
+    return kept;
+  }
+
+  /** One that this process has not used: who replicated a disk that has vanished may write to its place yet. */
+  #freeDisk(): KeptDisk {
+    const free = this.#disks.find((disk) => !disk.isUsed && !this.#given.has(disk));
+    if (free === undefined) this.forget();
+    const kept =
+      free ??
+      must(
+        this.#disks.find(({ isUsed }) => !isUsed),
+        "room for a disk",
+      );
+    this.#given.add(kept);
     return kept;
   }
 
