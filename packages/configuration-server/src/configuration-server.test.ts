@@ -9,7 +9,10 @@ import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { HOUR_MS } from "@osr/base/units";
 import { randomUuid, uuidOfName } from "@osr/base/uuid";
 import type { FabricStatus } from "@osr/contracts/fabric-protocol";
+import { ENROLMENT_ROUTES } from "@osr/contracts/enrolment";
 import { SITE_ROUTES } from "@osr/contracts/site-protocol";
+
+import { proofOf, verifierOf } from "@osr/control-link/enrolment-client";
 
 import { sitePassphrase } from "./enrolment-desk.ts";
 import { FakeVault } from "./testing/fake-vault.ts";
@@ -199,6 +202,19 @@ test("tokens enrol one role, once, in time; passphrases many machines; wrong one
       site.enrol("mobility-service", { secret: guess }),
       coded("ENROLMENT_REFUSED"),
     );
+  // From here on, whoever is right has to wait, too.
+  using client = first.client;
+  const csrPem = "csr";
+  const body = { role: "mobility-service", proofOf: "passphrase", csrPem, hostName: "h" };
+  const proof = proofOf(verifierOf(secret), csrPem);
+  await assert.rejects(
+    client.request({
+      method: "POST",
+      path: ENROLMENT_ROUTES.enrol,
+      body: Buffer.from(JSON.stringify({ ...body, proof, biosUuid: "" })),
+    }),
+    (error) => coded("ENROLMENT_THROTTLED")(error) && (error as OsrError).retryable,
+  );
 });
 
 test("a discovered machine and its agent are one machine", async () => {
