@@ -86,6 +86,9 @@ export function replicaHostContract(
     await assert.rejects(host.destroy(id("d"), by(6)), isStale);
     await assert.rejects(host.start({ ...spec, replicaId: id("e") }, by(6), signal()), isStale);
     assert.equal((await host.list()).length, 1);
-    await host.destroy(id("d"), by(7));
+    const successor = await under.restarted();
+    await assert.rejects(successor.destroy(id("d"), by(6)), isStale);
+    await successor.destroy(id("d"), by(7));
+    assert.deepEqual(await successor.list(), []);
   });
 }

@@ -18,6 +18,7 @@ export class FakeRecoverySite {
   readonly effects: string[] = [];
   /** Slots that have a point; the newest is the latest. */
   slots: readonly number[] = [10, 11, 12];
+  readonly gate = new LeaseGate();
   /** Makes the next start fail with this message. */
   failsNext: string | undefined;
 }
@@ -25,7 +26,6 @@ export class FakeRecoverySite {
 /** A replica host without machines; passes the contract of the real one. */
 export class FakeReplicaHost implements ReplicaHost {
   readonly site: FakeRecoverySite;
-  readonly #gate = new LeaseGate();
 
   constructor(site: FakeRecoverySite = new FakeRecoverySite()) {
     this.site = site;
@@ -37,7 +37,7 @@ export class FakeReplicaHost implements ReplicaHost {
   }
 
   async start(spec: ReplicaSpec, by: AskedBy, signal: AbortSignal): Promise<ReplicaFacts> {
-    this.#gate.pass(by);
+    this.site.gate.pass(by);
     const known = this.site.replicas.get(spec.replicaId);
     if (known !== undefined) return known;
     const [objection] = await this.preflight(spec);
@@ -68,7 +68,7 @@ export class FakeReplicaHost implements ReplicaHost {
 
   destroy(replicaId: Uuid, by: AskedBy): Promise<void> {
     try {
-      this.#gate.pass(by);
+      this.site.gate.pass(by);
     } catch (error) {
       return Promise.reject(error);
     }

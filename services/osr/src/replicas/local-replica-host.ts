@@ -20,7 +20,15 @@ import type { ReplicaHost } from "@osr/vault/replicas/replica-host";
 export type PortsOf = (vaultId: Uuid) => FailoverPorts;
 
 const FIRST_BOOT_MS = 15 * 60_000;
-const { REPLICA_DESTROYED: DESTROYED, REPLICA_HOST_STOPPING: STOPPING } = defineErrors({
+const {
+  REPLICA_DESTROYED: DESTROYED,
+  REPLICA_HOST_STOPPING: STOPPING,
+  REPLICA_UNADOPTED: UNADOPTED,
+} = defineErrors({
+  REPLICA_UNADOPTED: {
+    retryable: true,
+    hint: "The machine waits for its disks. Check that the storage account answers, then restart the replica host.",
+  },
   REPLICA_DESTROYED: {
     retryable: false,
     hint: "The machine was cleaned up while it was being started. Start it again if it is still wanted.",
@@ -39,24 +47,29 @@ type Starting = {
  */
 export class LocalReplicaHost implements ReplicaHost, AsyncDisposable {
   readonly #portsOf: PortsOf;
-  readonly #gate = new LeaseGate();
+  readonly #gate: LeaseGate;
+  /** Machines of an earlier process that could not be taken over, and why. */
+  readonly #orphans = new Map<Uuid, unknown>();
   readonly #machines = new Map<Uuid, FailedOverMachine>();
   readonly #starting = new Map<Uuid, Starting>();
 
-  private constructor(portsOf: PortsOf) {
+  private constructor(portsOf: PortsOf, gate: LeaseGate) {
     this.#portsOf = portsOf;
+    this.#gate = gate;
   }
 
   /** Takes over what an earlier process of the same run directory has left. */
   static async open(
     portsOf: PortsOf,
     vaultIds: readonly Uuid[],
+    gate: LeaseGate,
     signal: AbortSignal,
   ): Promise<LocalReplicaHost> {
-    const host = new LocalReplicaHost(portsOf);
+    const host = new LocalReplicaHost(portsOf, gate);
     for (const vaultId of vaultIds) {
-      const { machines } = await adoptFailedOverMachines(portsOf(vaultId), signal);
+      const { machines, failed } = await adoptFailedOverMachines(portsOf(vaultId), signal);
       for (const machine of machines) host.#machines.set(machine.replicaId, machine);
+      for (const { replicaId, error } of failed) host.#orphans.set(replicaId, error);
     }
     return host;
   }
@@ -76,6 +89,7 @@ export class LocalReplicaHost implements ReplicaHost, AsyncDisposable {
   async start(spec: ReplicaSpec, by: AskedBy, signal: AbortSignal): Promise<ReplicaFacts> {
     this.#gate.pass(by);
     const { replicaId } = spec;
+    this.#demandAdopted(replicaId);
     const known = this.#machines.get(replicaId);
     if (known !== undefined) return await factsOf(known);
     const starting = this.#starting.get(replicaId) ?? this.#begin(spec, signal);
@@ -84,6 +98,7 @@ export class LocalReplicaHost implements ReplicaHost, AsyncDisposable {
 
   async destroy(replicaId: Uuid, by: AskedBy): Promise<void> {
     this.#gate.pass(by);
+    this.#demandAdopted(replicaId);
     const starting = this.#starting.get(replicaId);
     starting?.controller.abort(new OsrError(DESTROYED, `replica ${replicaId} is destroyed`));
     await starting?.machine.catch(() => undefined);
@@ -94,6 +109,7 @@ export class LocalReplicaHost implements ReplicaHost, AsyncDisposable {
   }
 
   async facts(replicaId: Uuid): Promise<ReplicaFacts | undefined> {
+    this.#demandAdopted(replicaId);
     const machine = this.#machines.get(replicaId);
     return machine === undefined ? undefined : await factsOf(machine);
   }
@@ -120,6 +136,17 @@ export class LocalReplicaHost implements ReplicaHost, AsyncDisposable {
       controller.abort(new OsrError(STOPPING, "the replica host is being stopped"));
     await Promise.allSettled(starting.map(({ machine }) => machine));
     for (const machine of this.#machines.values()) await machine[Symbol.asyncDispose]();
+  }
+
+  /** What waits for its disks is neither gone nor running: nobody is told either. */
+  #demandAdopted(replicaId: Uuid): void {
+    const cause = this.#orphans.get(replicaId);
+    if (cause !== undefined)
+      throw new OsrError(
+        UNADOPTED,
+        `replica ${replicaId} could not be taken over: ${messageOf(cause)}`,
+        { cause },
+      );
   }
 
   #begin(spec: ReplicaSpec, signal: AbortSignal): Starting {

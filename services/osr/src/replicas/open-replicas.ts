@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import type { Log } from "@osr/base/log";
@@ -11,10 +11,13 @@ import { keysOfVault } from "@osr/failover/failover-keys";
 import type { FailoverPorts } from "@osr/failover/failover-ports";
 import { GranuleCache } from "@osr/nbd/granule-cache";
 import type { ObjectStore } from "@osr/repository/object-store";
+import { LeaseGate } from "@osr/vault/replicas/lease-gate";
 
+import { writeDurably } from "../site/durable-file.ts";
 import { LocalReplicaHost } from "./local-replica-host.ts";
 
 const VAULT_FILE = "vault-id";
+const LEASE_FILE = "lease";
 /** Of a vault's id in the name of its folder: unix sockets leave little room for paths. */
 const NAME_CHARS = 8;
 
@@ -53,7 +56,14 @@ export async function openReplicas(
     known.set(vaultId, ports);
     return ports;
   };
-  return await LocalReplicaHost.open(portsOf, vaultsIn(directory), signal);
+  return await LocalReplicaHost.open(portsOf, vaultsIn(directory), keptGate(directory), signal);
+}
+
+/** Older vaults stay locked out when the host is restarted. */
+function keptGate(directory: string): LeaseGate {
+  const file = join(directory, LEASE_FILE);
+  const highest = existsSync(file) ? Number(readFileSync(file, "utf8")) : 0;
+  return new LeaseGate(highest, (token) => writeDurably(file, String(token), 0o600));
 }
 
 function vaultsIn(directory: string): readonly Uuid[] {

@@ -6,11 +6,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
+import { must } from "@osr/base/assert";
 import { OsrError } from "@osr/base/errors";
 import { silentLog } from "@osr/base/log";
 import { uuidOfName } from "@osr/base/uuid";
 import type { FailoverPorts } from "@osr/failover/failover-ports";
+import { ERRORS } from "@osr/failover/testing/copying-provider";
 import { type FailoverRig, failoverRig } from "@osr/failover/testing/failover-rig";
+import { LeaseGate } from "@osr/vault/replicas/lease-gate";
 import type { ReplicaHost } from "@osr/vault/replicas/replica-host";
 import { type HostUnderTest, replicaHostContract } from "@osr/vault/replicas/replica-host.contract";
 
@@ -31,6 +34,7 @@ async function rigWithPoints(t: TestContext): Promise<{
   await rig.cut(11);
   const portsOf = (): FailoverPorts => rig.ports;
   const hosts: LocalReplicaHost[] = [];
+  let lease = 0;
   t.after(async () => {
     for (const host of hosts) await host[Symbol.asyncDispose]();
     await rig[Symbol.asyncDispose]();
@@ -47,7 +51,8 @@ async function rigWithPoints(t: TestContext): Promise<{
     open: async () => {
       // A process that has died serves nothing any more.
       for (const host of hosts.splice(0)) await host[Symbol.asyncDispose]();
-      const host = await LocalReplicaHost.open(portsOf, [rig.vault.vaultId], signal);
+      const gate = new LeaseGate(lease, (token) => (lease = token));
+      const host = await LocalReplicaHost.open(portsOf, [rig.vault.vaultId], gate, signal);
       hosts.push(host);
       return host;
     },
@@ -93,6 +98,25 @@ replicaHostContract("over the socket", async (t) => {
     return client;
   };
   return { host: client, restarted, spec };
+});
+
+test("local: a machine that could not be taken over is neither said to be gone nor to run", async (t) => {
+  const { rig, spec, open } = await rigWithPoints(t);
+  const by = { jobId: uuidOfName("job"), leaseToken: 1 };
+  const replicaId = uuidOfName("replica", "orphan");
+  // Its disks stay in the storage account.
+  rig.compute.before = (call) => {
+    if (call === "moveToLocalStorage") throw new OsrError(ERRORS.PLANTED, "no room");
+  };
+  await (await open()).start({ ...spec, replicaId }, by, signal);
+  await rig.damage(must(rig.disks[0], "disk"), 10);
+  const successor = await open();
+  const isUnadopted = (error: unknown): boolean =>
+    error instanceof OsrError && error.code === "REPLICA_UNADOPTED" && error.retryable;
+  await assert.rejects(successor.facts(replicaId), isUnadopted);
+  await assert.rejects(successor.destroy(replicaId, by), isUnadopted);
+  await assert.rejects(successor.start({ ...spec, replicaId }, by, signal), isUnadopted);
+  assert.equal(rig.compute.machines.size, 1);
 });
 
 test("over the socket: a caller that gives up leaves nothing of the replica behind", async (t) => {
