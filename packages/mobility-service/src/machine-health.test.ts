@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { HOUR_MS, MINUTE_MS } from "@osr/base/units";
 
-import { certificateHealth, clockHealth, freezeHealth } from "./machine-health.ts";
+import { certificateHealth, clockHealth, freezeHealth, missedHealth } from "./machine-health.ts";
 import { FREEZE_MS_MAX } from "./quiet-instant.ts";
 import { calmWorld, codesOf, nextPoint, stop } from "./testing/calm-world.contract.ts";
 
@@ -31,7 +31,15 @@ test("clocks that differ by more than five minutes are told, in both directions"
 test("a freeze that overshot its limit is told", () => {
   assert.deepEqual(freezeHealth(undefined), []);
   assert.deepEqual(freezeHealth(FREEZE_MS_MAX), []);
-  assert.equal(freezeHealth(FREEZE_MS_MAX + 1)[0]?.code, "FREEZE_OVERSHOT");
+  assert.equal(freezeHealth(FREEZE_MS_MAX + 1)[0]?.code, "FREEZE_LONG");
+});
+
+test("a missed point comes with its reason's remedy", () => {
+  const quiet = missedHealth("NOT_QUIET", "busy");
+  assert.deepEqual([quiet.code, quiet.message], ["POINT_MISSED", "NOT_QUIET: busy"]);
+  assert.match(quiet.hint, /frozen/);
+  assert.match(missedHealth("DISK_UNREADABLE", "").hint, /disk's health/);
+  assert.match(missedHealth("WHATEVER", "").hint, /next attempt/);
 });
 
 test("clock steps of a day in both directions: points keep their pace, slots grow, and it is told", async () => {

@@ -1,8 +1,9 @@
+import type { ErrorInfo } from "@osr/base/errors";
 import { MINUTE_MS, formatDuration } from "@osr/base/units";
 import type { HealthError } from "@osr/contracts/agent-protocol";
 
 import { health } from "./machine-disk.ts";
-import { MOBILITY_ERRORS } from "./mobility-errors.ts";
+import { MISSED_REASONS, MOBILITY_ERRORS } from "./mobility-errors.ts";
 import { FREEZE_MS_MAX } from "./quiet-instant.ts";
 
 /** Beyond this, times of points mislead people, and certificates may count as not valid yet or no more. */
@@ -32,6 +33,16 @@ export function certificateHealth(
     : [health(MOBILITY_ERRORS.CERTIFICATE_EXPIRED, `it ended ${formatDuration(-leftMs)} ago`)];
 }
 
+/** A point was missed, with the remedy for its reason where there is one. */
+export function missedHealth(reason: string, message: string): HealthError {
+  const reasons: Readonly<Record<string, ErrorInfo>> = { ...MISSED_REASONS, ...MOBILITY_ERRORS };
+  const { code, hint } = MOBILITY_ERRORS.POINT_MISSED;
+  return health(
+    { code, hint: reasons[reason]?.hint ?? hint, retryable: true },
+    `${reason}: ${message}`,
+  );
+}
+
 /** `skewMs`: this machine's clock less that of the process server. */
 export function clockHealth(skewMs: number): readonly HealthError[] {
   if (Math.abs(skewMs) <= CLOCK_SKEW_MS_MAX) return [];
@@ -44,5 +55,5 @@ export function clockHealth(skewMs: number): readonly HealthError[] {
 export function freezeHealth(frozenMs: number | undefined): readonly HealthError[] {
   if (frozenMs === undefined || frozenMs <= FREEZE_MS_MAX) return [];
   const message = `file systems were frozen for ${Math.round(frozenMs)} ms, more than ${FREEZE_MS_MAX}`;
-  return [health(MOBILITY_ERRORS.FREEZE_OVERSHOT, message)];
+  return [health(MOBILITY_ERRORS.FREEZE_LONG, message)];
 }

@@ -1,5 +1,29 @@
 import { defineErrors } from "@osr/base/errors";
 
+/** Why a point was missed, where that is no error of its own. */
+export const MISSED_REASONS = defineErrors({
+  LATE: {
+    retryable: true,
+    hint: "A point came after the next one was due. Nothing is to be done unless it happens often.",
+  },
+  CATCHING_UP: {
+    retryable: true,
+    hint: "So much has changed that it is copied first. If it happens often, the disks are written to faster than they can be read and sent.",
+  },
+  NOT_CONVERGING: {
+    retryable: true,
+    hint: "The disks are written to faster than they can be read and sent, or a sync takes long. Look for slow disks, a slow link, or programs that write very much.",
+  },
+  NOT_QUIET: {
+    retryable: true,
+    hint: "Something wrote to the disks while their file systems were frozen: programs that write past file systems, or file systems that cannot be frozen.",
+  },
+  FREEZE_FAILED: {
+    retryable: true,
+    hint: "A file system could not be frozen in time. Look at the message, the kernel's log and the load of the disks.",
+  },
+});
+
 /** What stops recovery points or replication at the agent. The codes are also those of its health errors. */
 export const MOBILITY_ERRORS = defineErrors({
   SESSION_LOST: {
@@ -86,7 +110,7 @@ export const MOBILITY_ERRORS = defineErrors({
     retryable: true,
     hint: "The next attempt is made by itself. If it happens often, the disks are written to faster than they can be read and sent, or a writer bypasses the file systems.",
   },
-  FREEZE_OVERSHOT: {
+  FREEZE_LONG: {
     retryable: true,
     hint: "A thaw waits behind a freeze that is still syncing. Look for slow disks and for programs that write very much at once; the point itself is good.",
   },

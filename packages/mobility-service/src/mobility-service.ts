@@ -15,7 +15,7 @@ import { AppPointPace } from "./app-point-pace.ts";
 import { allDone } from "./all-done.ts";
 import { BatchMemory } from "./batch-memory.ts";
 import { ChangeIntake } from "./change-intake.ts";
-import { certificateHealth, clockHealth, freezeHealth } from "./machine-health.ts";
+import { certificateHealth, clockHealth, freezeHealth, missedHealth } from "./machine-health.ts";
 import { Cut, type CutOutcome, cutStatusOf } from "./cut.ts";
 import { DirtyMemory } from "./dirty-memory.ts";
 import type { DiskReplication } from "./disk-replication.ts";
@@ -30,7 +30,7 @@ import {
 } from "./machine-disk.ts";
 import { type OpenedKeptState, openKeptState, returnUnanswered } from "./kept-start.ts";
 import { MachineDisks, trackedDisk } from "./machine-disks.ts";
-import { MOBILITY_ERRORS } from "./mobility-errors.ts";
+import { MISSED_REASONS, MOBILITY_ERRORS } from "./mobility-errors.ts";
 import type { MobilityStatus } from "./mobility-status.ts";
 import { Pace } from "./pace.ts";
 import { PointScheduler } from "./point-scheduler.ts";
@@ -509,7 +509,10 @@ class MachineReplication implements MobilityService {
       ({ replication }) => replication.dirtyBytes > BACKLOG_BYTES_MAX,
     );
     if (late === undefined) return undefined;
-    return { code: "CATCHING_UP", message: `${late.replication.disk.name} is still being copied` };
+    return {
+      code: MISSED_REASONS.CATCHING_UP.code,
+      message: `${late.replication.disk.name} is still being copied`,
+    };
   }
 
   async #makePoint(
@@ -548,7 +551,7 @@ class MachineReplication implements MobilityService {
 
   #missed(reason: string, message: string): void {
     this.#points.miss(reason, this.#options.clock.monotonicMs());
-    this.#lastMissed = health(MOBILITY_ERRORS.POINT_MISSED, `${reason}: ${message}`);
+    this.#lastMissed = missedHealth(reason, message);
     this.#options.log.warn("recovery point missed", { reason, detail: message });
   }
 
