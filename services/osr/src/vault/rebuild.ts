@@ -36,7 +36,7 @@ export async function rebuild(options: RebuildOptions, signal: AbortSignal): Pro
     signal,
   );
   writeVaultAuthority(options.config, config, authority);
-  return vaults.map(({ armId, epoch, rows }) => ({ vault: armId, epoch, ...rows }));
+  return vaults.map(({ armId, epoch, rows }) => ({ id: armId, epoch, ...rows }));
 }
 
 function storageOf(options: RebuildOptions, config: VaultConfiguration): StorageAccess {
