@@ -6,7 +6,7 @@ import { after, before, test } from "node:test";
 
 import { sql } from "kysely";
 
-import { silentLog } from "@osr/base/log";
+import { type Log, silentLog } from "@osr/base/log";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
 import type { Uuid } from "@osr/base/uuid";
 
@@ -14,6 +14,7 @@ import type { VaultDatabase } from "../database/database.ts";
 import { openDatabase } from "../database/open-database.ts";
 import { type TestPostgres, startTestPostgres } from "../testing/test-database.ts";
 import { startTestJobs } from "../testing/test-jobs.ts";
+import { noCrashPoint } from "./crash-point.ts";
 
 const CRASHING = join(import.meta.dirname, "crashing-vault.contract.ts");
 /** Every named point that the test operation passes, in order. */
@@ -160,12 +161,18 @@ test("a cancelled job stops at once, and one that waits for nobody cannot be ans
 });
 
 test("a node whose lease was taken commits nothing more", async () => {
-  await using jobs = await startTestJobs(await postgres.newDatabase());
+  const seen = { hasStopped: false };
+  const error = (): void => {
+    seen.hasStopped = true;
+  };
+  const log: Log = { ...silentLog, error, child: () => log };
+  await using jobs = await startTestJobs(await postgres.newDatabase(), noCrashPoint, log);
   const jobId = await jobs.enqueue({ waitsFor: "person" });
   await jobs.until(jobId, "Suspended");
   await sql`update lease set token = token + 1`.execute(jobs.database);
   await jobs.database.transaction().execute((tx) => jobs.runner.resume(tx, jobId, "go on"));
-  await jobs.runner.stop();
+  while (!seen.hasStopped && (await jobs.state(jobId)) !== "Succeeded")
+    await systemScheduler.sleep(10);
   assert.equal(await jobs.state(jobId), "InProgress");
   assert.equal((await effects(jobs.database, jobId))["last"], undefined);
 });

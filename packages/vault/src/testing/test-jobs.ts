@@ -1,7 +1,7 @@
 import { sql } from "kysely";
 
 import { OsrError, defineErrors } from "@osr/base/errors";
-import { silentLog } from "@osr/base/log";
+import { type Log, silentLog } from "@osr/base/log";
 import { systemClock } from "@osr/base/platform/system-clock";
 import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
@@ -37,6 +37,7 @@ export type TestJobs = AsyncDisposable & {
 export async function startTestJobs(
   url: string,
   crashPoint: CrashPoint = noCrashPoint,
+  log: Log = silentLog,
 ): Promise<TestJobs> {
   await using stack = new AsyncDisposableStack();
   const open = stack.use(openDatabase(url, silentLog));
@@ -49,7 +50,7 @@ export async function startTestJobs(
     clock: systemClock,
     scheduler: systemScheduler,
     randomness: systemRandomness,
-    log: silentLog,
+    log,
   };
   const node = new NodeConnection({ ...ports, url, nodeId: randomUuid(systemRandomness) });
   stack.defer(() => node.stop());
