@@ -1,7 +1,7 @@
 import { openStore } from "../repository/open-store.ts";
 import { openReplicas } from "../replicas/open-replicas.ts";
 import { replicaHostConfigurationShape } from "../replicas/replica-host-configuration.ts";
-import { ReplicaHostServer } from "../replicas/replica-host-server.ts";
+import { ReplicaHostServer, demandFreeSocket } from "../replicas/replica-host-server.ts";
 import { roleLog } from "../role-log.ts";
 import { runRole } from "../run-role.ts";
 import { pathFrom, readConfiguration } from "../site/configuration-file.ts";
@@ -24,9 +24,11 @@ export async function replicaHostRun(
     },
     log,
   );
+  const socketPath = path(config.socket);
+  await demandFreeSocket(socketPath);
   const vaultKey = readVaultKey(path(config.vaultKeyFile));
   const directory = path(config.directory);
   await using host = await openReplicas({ directory, store: open.store, vaultKey, log }, signal);
-  const server = new ReplicaHostServer(host, { socketPath: path(config.socket), log });
+  const server = new ReplicaHostServer(host, { socketPath, log });
   await runRole(server, server.listening, signal);
 }

@@ -73,8 +73,7 @@ export class ReplicaHostServer implements Service {
 
   async #listen(): Promise<void> {
     mkdirSync(dirname(this.#socketPath), { recursive: true, mode: 0o700 });
-    if (await answers(this.#socketPath))
-      throw new OsrError(ERRORS.REPLICA_HOST_RUNS, `${this.#socketPath} is in use`);
+    await demandFreeSocket(this.#socketPath);
     rmSync(this.#socketPath, { force: true });
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.#server.once("error", reject);
@@ -152,6 +151,15 @@ async function bodyOf<T>(request: IncomingMessage, shape: Shape<T>): Promise<T> 
 function bytesOf(url: URL): number {
   const bytes = Number(url.searchParams.get("bytes"));
   return Number.isSafeInteger(bytes) && bytes > 0 ? Math.min(bytes, REPLICA_CONSOLE_BYTES_MAX) : 1;
+}
+
+/**
+ * Throws REPLICA_HOST_RUNS where another host listens: to be asked before machines are taken over, since a second host would serve the disks of machines that the
+ * first one serves.
+ */
+export async function demandFreeSocket(socketPath: string): Promise<void> {
+  if (await answers(socketPath))
+    throw new OsrError(ERRORS.REPLICA_HOST_RUNS, `${socketPath} is in use`);
 }
 
 /** Whether somebody listens there. */

@@ -137,6 +137,11 @@ test("over the socket: a caller that gives up leaves nothing of the replica behi
 test("over the socket: nobody but its owner may open it, and errors keep code and remedy", async (t) => {
   const { spec, open } = await rigWithPoints(t);
   const { client, socketPath } = await served(t, open);
+  const second = new ReplicaHostServer(client, { socketPath, log: silentLog });
+  await assert.rejects(
+    second.run(),
+    (error) => error instanceof OsrError && error.code === "REPLICA_HOST_RUNS",
+  );
   assert.equal(statSync(socketPath).mode & 0o777, 0o600);
   assert.equal(statSync(join(socketPath, "..")).mode & 0o777, 0o700);
   const by = { jobId: uuidOfName("job"), leaseToken: 1 };
