@@ -30,10 +30,7 @@ export function notFound(what: string): ArmError {
   );
 }
 
-/**
- * 409 with the operations that are allowed at the moment.
- * @public
- */
+/** 409 with the operations that are allowed at the moment. */
 export function notAllowed(message: string, allowedOperations: readonly string[]): ArmError {
   const allowed = allowedOperations.length === 0 ? "none" : allowedOperations.join(", ");
   return new ArmError(409, "OperationNotAllowed", message, `Allowed at the moment: ${allowed}.`, {

@@ -6,7 +6,7 @@ import type { VaultRow } from "../arm/resource-routes.ts";
 import type { JobState, JobTaskTable } from "../database/core-tables.ts";
 import type { JobEngine } from "../jobs/job-engine.ts";
 import type { JobReading } from "../jobs/job-reading.ts";
-import { armIdOf, resourceBody } from "./resource-body.ts";
+import { resourceBody } from "./resource-body.ts";
 
 /** ARM knows no Cancelling; a skipped task is Other with a description. */
 const STATES: Readonly<Record<JobState | JobTaskTable["state"], string>> = {
@@ -98,12 +98,4 @@ function allowedActions({ job }: JobReading, jobs: JobEngine): string[] {
     ...(job.state === "Suspended" ? ["Resume"] : []),
     ...(hasFailed && jobs.isRestartable(job.kind) ? ["Restart"] : []),
   ];
-}
-
-/**
- * The id of a job, or of "None" where a resource has no job at the moment.
- * @public
- */
-export function jobArmId(vault: VaultRow, jobId: string | undefined): string {
-  return armIdOf(vault, ["replicationJobs", jobId ?? "None"]);
 }
