@@ -7,7 +7,7 @@ import { ProcessServer } from "@osr/process-server/process-server";
 import { WorkerEncoder } from "@osr/process-server/worker-encoder";
 
 import { runAssignedProcessServer } from "../process-server/assigned-process-server.ts";
-import { machineLoadShares } from "../process-server/machine-load.ts";
+import { LoadMeter } from "../process-server/machine-load.ts";
 import { openStore } from "../repository/open-store.ts";
 import { roleLog } from "../role-log.ts";
 import { runRole } from "../run-role.ts";
@@ -36,6 +36,7 @@ export async function processServerRun(
     log,
   );
   await using encoder = new WorkerEncoder(log);
+  const meter = new LoadMeter();
   const server = new ProcessServer(
     {
       vaultId: config.vaultId,
@@ -57,7 +58,7 @@ export async function processServerRun(
       log,
       store: open.store,
       encoder,
-      load: machineLoadShares,
+      load: () => meter.shares(),
       authority: vaultKeyAuthority({
         store: open.store,
         vaultId: config.vaultId,

@@ -25,7 +25,7 @@ import { runRole } from "../run-role.ts";
 import { pathFrom, readConfiguration } from "../site/configuration-file.ts";
 import { assignedProcessServerShape } from "../site/role-configurations.ts";
 import { GrantedStore } from "./granted-store.ts";
-import { machineLoad, machineLoadShares } from "./machine-load.ts";
+import { LoadMeter } from "./machine-load.ts";
 
 const VERSION = "0.1.0";
 /** A question that waits, a report, and a renewal. */
@@ -55,13 +55,15 @@ export async function runAssignedProcessServer(
   using client = role.client;
   const ended = new AbortController();
   const first = Promise.withResolvers<GatewayAssignment>();
+  // Each counts from its own last question.
+  const [meter, watched] = [new LoadMeter(), new LoadMeter()];
   const facts = (): GatewayFacts =>
     gatewayFacts(role.server?.status() ?? IDLE, {
       hostName: hostname(),
       version: VERSION,
       address: role.server === undefined ? undefined : config.address,
       certificatePem: role.identity.certificatePem,
-      load: machineLoad(),
+      load: meter.load(),
     });
   const link = keepGatewayLink(
     {
@@ -93,7 +95,7 @@ export async function runAssignedProcessServer(
         metricsPort: config.metricsPort,
         tls: role.tls(),
       },
-      { ...ports, log, store, encoder, load: machineLoadShares, authority: role.disks },
+      { ...ports, log, store, encoder, load: () => watched.shares(), authority: role.disks },
     );
     void server.listening.then(() => (role.server = server)).catch(() => undefined);
     await runRole(server, server.listening, signal);

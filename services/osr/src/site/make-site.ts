@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, statfsSync } from "node:fs";
+import { resolve } from "node:path";
 
 import type { UpOptions } from "@osr/cli/program";
 import { systemRandomness } from "@osr/base/platform/system-randomness";
@@ -18,7 +19,8 @@ const CACHE_BYTES_MIN = GIB;
  * Running it again changes nothing that data depends on.
  */
 export async function makeSite(options: UpOptions): Promise<{ folder: SiteFolder; site: Site }> {
-  const folder = siteFolder(options.directory);
+  // Absolute: paths in a role's configuration are relative to its own folder.
+  const folder = siteFolder(resolve(options.directory));
   mkdirSync(folder.root, { recursive: true, mode: 0o700 });
   writeOnce(folder.vaultKeyFile, 0o600, () => `${randomBytes(32).toString("hex")}\n`);
   for (const role of TOKEN_ROLES)
