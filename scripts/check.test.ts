@@ -20,6 +20,8 @@ function planted(t: TestContext, files: Readonly<Record<string, string>>): strin
     "knip.json",
   ];
   for (const name of settings) copyFileSync(join(root, name), join(folder, name));
+  // Without it the compiler takes the files for CommonJS, or asks whatever manifest lies above the folder.
+  writeFileSync(join(folder, "package.json"), '{ "type": "module" }\n');
   symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
   for (const [path, text] of Object.entries(files)) {
     mkdirSync(dirname(join(folder, path)), { recursive: true });
