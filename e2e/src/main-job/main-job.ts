@@ -6,8 +6,9 @@ import { systemClock } from "@osr/base/platform/system-clock";
 import { MINUTE_MS, SECOND_MS, formatBytes } from "@osr/base/units";
 import { progressLine } from "@osr/cli/progress-line";
 
-import { DEBIAN_AGENT_LOG, startDebianAgent } from "../rig/debian-agent.ts";
+import { DEBIAN_AGENT_LOG } from "../rig/debian-agent.ts";
 import { DEBIAN_DISKS, type DebianMachine, startDebianMachine } from "../rig/debian-rig.ts";
+import { enrolDebian } from "../rig/enrolled-debian.ts";
 import { untilAgent } from "../rig/guest-agent.ts";
 import { Ledger, missingRows, rowRangesOf } from "../rig/ledger.ts";
 import type { Narrator } from "../rig/narrator.ts";
@@ -17,8 +18,10 @@ import { RIG_ERRORS } from "../rig/rig-errors.ts";
 import type { RunFolder } from "../rig/run-folder.ts";
 import { Site } from "../rig/site.ts";
 import type { Evidence } from "./evidence.ts";
+import { enableReplication } from "./protection.ts";
 import { type TestFailover, firstPage, startTestFailover } from "./test-failover.ts";
 
+const ITEM = "web01";
 const CLIENTS = 2;
 const POINT_INTERVAL_SECONDS = 15;
 /** Commits that a point must have before it, so that losing some would show. */
@@ -67,19 +70,12 @@ type AgentStatus = {
 export async function runMainJob(context: MainJobContext): Promise<RunningJob> {
   const begin = performance.now();
   const protection = await protectSource(context);
-  const { narrator, folder, signal, stack } = context;
-  const { site, source, machineId, chosen } = protection;
+  const { narrator, signal, stack } = context;
+  const { site, source, chosen } = protection;
   const requested = performance.now();
   narrator.say(`test failover to recovery point ${chosen.point}`);
   const failover = stack.use(
-    await startTestFailover({
-      site,
-      point: chosen.point,
-      machineId,
-      directory: await folder.folder("failover"),
-      narrator,
-      signal,
-    }),
+    await startTestFailover({ site, item: ITEM, point: chosen.cut, signal }),
   );
   await firstPage(failover, "/", ANSWER_TIMEOUT_MS, signal);
   const secondsToFirstAnswer = seconds(performance.now() - requested);
@@ -105,8 +101,9 @@ type Protection = {
 async function protectSource(context: MainJobContext): Promise<Protection> {
   const { narrator, folder, signal, stack } = context;
   const site = stack.use(
-    await narrator.step("starting the site: storage account and process server", async () =>
-      Site.start(await folder.folder("site"), signal),
+    await narrator.step(
+      "starting the site: storage account, vault, configuration server, process server",
+      async () => Site.start(await folder.folder("site"), signal, { withVault: true }),
     ),
   );
   const directory = await folder.folder("source");
@@ -117,9 +114,12 @@ async function protectSource(context: MainJobContext): Promise<Protection> {
   const ledger = stack.use(await Ledger.start(source.machine, CLIENTS));
   narrator.say(`${CLIENTS} clients are writing to its database`);
   const bootBefore = bootOf(await source.page("/cgi-bin/status", signal));
-  const machineId = await startDebianAgent(source.machine, site, {
-    name: "web01",
+  await enrolDebian(source.machine, site, { name: ITEM, hasHook: true });
+  const machineId = await enableReplication(site, {
+    item: ITEM,
     pointIntervalSeconds: POINT_INTERVAL_SECONDS,
+    narrator,
+    signal,
   });
   await initialReplication(source, narrator, signal);
   const { chosen, lastCut, status } = await narrator.step(

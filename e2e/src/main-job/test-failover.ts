@@ -1,75 +1,54 @@
-import { randomBytes } from "node:crypto";
-import { once } from "node:events";
-import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { setTimeout as wait } from "node:timers/promises";
 
 import { OsrError } from "@osr/base/errors";
-import { KIB, MIB, MINUTE_MS, SECOND_MS } from "@osr/base/units";
+import { MIB, SECOND_MS } from "@osr/base/units";
 import { NAMESPACE_PROBE_FILE } from "@osr/compute-qemu/namespace-probe";
 
-import { exitOf, runCommand, spawnTied } from "../rig/commands.ts";
+import { runCommand } from "../rig/commands.ts";
 import { HTTP_PORT } from "../rig/debian-files.ts";
-import { GUEST_ADDRESS, GUEST_MAC } from "../rig/machine.ts";
-import type { Narrator } from "../rig/narrator.ts";
+import { GUEST_ADDRESS } from "../rig/machine.ts";
 import { RIG_ERRORS } from "../rig/rig-errors.ts";
-import { PROJECT_DIRECTORY } from "../rig/settings.ts";
 import type { Site } from "../rig/site.ts";
 
-const OSR = join(PROJECT_DIRECTORY, "services", "osr", "src", "main.ts");
-const READY_TIMEOUT_MS = 6 * MINUTE_MS;
-const STOP_TIMEOUT_MS = MINUTE_MS;
 const ATTEMPT_MS = 5 * SECOND_MS;
 const POLL_MS = 100;
 
-/** A machine that `osr failover test` runs; disposing it ends the test, which cleans up. */
+/** A machine that a test failover of the vault runs; disposing it cleans the test up. */
 export type TestFailover = AsyncDisposable & {
   /** Command with which a person looks at a page of the machine. */
   readonly pageCommand: (path: string) => string;
   page(path: string, timeoutMs: number): Promise<string>;
 };
 
-/** Starts a test failover with the real command, into a network with the source's addresses and no way out. */
+/** Starts a test failover through the vault, into an isolated network in which the machine keeps its address. */
 export async function startTestFailover(options: {
   readonly site: Site;
-  readonly point: number;
-  readonly machineId: string;
-  readonly directory: string;
-  readonly narrator: Narrator;
+  /** Name of the protected item, and of the recovery point. */
+  readonly item: string;
+  readonly point: string;
   readonly signal: AbortSignal;
 }): Promise<TestFailover> {
-  const { site, point, machineId, directory, narrator, signal } = options;
-  // Runs side by side on one host must not meet in one network.
-  const network = `t${randomBytes(3).toString("hex")}`;
-  const child = spawnTied(
-    process.execPath,
-    [
-      [OSR, "failover", "test", "--site", site.directory, "--run-directory", directory],
-      ["--point", String(point), "--machine", machineId, "--network", network, "--move"],
-      ["--subnet", "10.0.2.0/24", "--gateway", "10.0.2.2"],
-      ["--address", GUEST_ADDRESS, "--mac", GUEST_MAC],
-    ].flat(),
-    // A process group of its own: Ctrl-C is ours to pass on, when the rest of the job has ended.
-    { stdio: ["ignore", "pipe", "pipe"], detached: true },
-  );
-  const stop = async (): Promise<void> => {
-    child.kill("SIGTERM");
-    const timer = setTimeout(() => child.kill("SIGKILL"), STOP_TIMEOUT_MS);
-    await exitOf(child);
-    clearTimeout(timer);
-  };
-  try {
-    await readyLine(child, narrator, signal);
-  } catch (error) {
-    await stop();
-    throw error;
-  }
+  const { site, item, point, signal } = options;
+  await site.manage(["item", "test-failover", item, "--point", point], signal);
+  const network = await testNetwork(site, item, signal);
   return {
     pageCommand: (path) =>
       `ip netns exec osr-${network} curl -s http://${GUEST_ADDRESS}:${HTTP_PORT}${path}`,
     page: (path, timeoutMs) => pageInNetwork({ network, path, timeoutMs, signal }),
-    [Symbol.asyncDispose]: stop,
+    [Symbol.asyncDispose]: async () => {
+      await site.manage(["item", "test-failover-cleanup", item, "--notes", "main job"]);
+    },
   };
+}
+
+/** What the recovery site calls the network of an item's test failover. */
+async function testNetwork(site: Site, item: string, signal: AbortSignal): Promise<string> {
+  const query = "properties.providerSpecificDetails.openSiteRecovery.testReplica";
+  const found = (await site.manage(["item", "show", item, "--query", query], signal)) as {
+    readonly network?: string;
+  };
+  if (found.network !== undefined) return found.network;
+  throw new OsrError(RIG_ERRORS.RIG_COMMAND_FAILED, `the test failover of ${item} has no network`);
 }
 
 /** The first answer of a page, asked for again and again. Throws RIG_TIMEOUT. */
@@ -92,29 +71,6 @@ export async function firstPage(
     }
     await wait(POLL_MS);
   }
-}
-
-async function readyLine(
-  child: ReturnType<typeof spawnTied>,
-  narrator: Narrator,
-  signal: AbortSignal,
-): Promise<void> {
-  const errors: string[] = [];
-  child.stderr?.on("data", (bytes: Buffer) => errors.push(bytes.toString("utf8")));
-  const lines = createInterface(child.stdout ?? process.stdin);
-  const ready = new Promise<boolean>((resolve) => {
-    lines.on("line", (line) => {
-      narrator.say(`  ${line}`);
-      if (line.startsWith("ready")) resolve(true);
-    });
-    void once(child, "exit").then(() => resolve(false));
-  });
-  const limit = wait(READY_TIMEOUT_MS, false, { ref: false, signal });
-  if (await Promise.race([ready, limit])) return;
-  throw new OsrError(
-    RIG_ERRORS.RIG_COMMAND_FAILED,
-    `osr failover test did not get ready:\n${errors.join("").slice(-4 * KIB)}`,
-  );
 }
 
 /** A page of the machine that has the source's address in a network of the recovery site. */

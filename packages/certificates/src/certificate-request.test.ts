@@ -11,7 +11,8 @@ import { systemClock } from "@osr/base/platform/system-clock";
 
 import { authorityFingerprint, derivedAuthorityKey } from "./authority-key.ts";
 import { certificateFacts, renewAtUnixMs } from "./certificate-facts.ts";
-import { createCertificateRequest, requestedKey } from "./certificate-request.ts";
+import { requestedKey } from "./certificate-request.ts";
+import { createCertificateRequest } from "./signing-request.ts";
 import { createRevocationList } from "./revocation-list.ts";
 import {
   authorityOfKey,
@@ -27,7 +28,7 @@ const refused = (error: unknown): boolean =>
 
 test("a signed request has the caller's key and our names alone", async () => {
   const authority = await createAuthority(AUTHORITY);
-  const { csrPem, privateKeyPem } = await createCertificateRequest();
+  const { csrPem, privateKeyPem } = createCertificateRequest();
   const uri = "osr://process-server/00000000-0000-4000-8000-000000000001";
   const names = { commonName: "role", uri, ipAddresses: ["127.0.0.1"], usage: "both" } as const;
   const pem = await signRequest(authority, csrPem, { ...names, days: 30, clock });
@@ -42,7 +43,7 @@ test("a signed request has the caller's key and our names alone", async () => {
 });
 
 test("requests of other curves, with another's key, or of any other bytes are refused", async () => {
-  const { csrPem } = await createCertificateRequest();
+  const { csrPem } = createCertificateRequest();
   const body = Buffer.from(csrPem.replaceAll(/-----[A-Z ]+-----|\s/g, ""), "base64");
   const wrapped = (bytes: Uint8Array): string =>
     `-----BEGIN CERTIFICATE REQUEST-----\n${Buffer.from(bytes).toString("base64")}\n-----END CERTIFICATE REQUEST-----\n`;

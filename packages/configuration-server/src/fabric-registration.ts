@@ -6,7 +6,7 @@ import { parseJson } from "@osr/base/json-shape";
 import type { Scheduler } from "@osr/base/scheduler";
 import { SECOND_MS } from "@osr/base/units";
 import type { Uuid } from "@osr/base/uuid";
-import { createCertificateRequest } from "@osr/certificates/certificate-request";
+import { createCertificateRequest } from "@osr/certificates/signing-request";
 import {
   FABRIC_ROUTES,
   type FabricRegistration,
@@ -43,7 +43,7 @@ export async function registerFabric(
       CONFIGURATION_SERVER_ERRORS.CREDENTIALS_EXPIRED,
       "the vault credentials have expired",
     );
-  const { csrPem, privateKeyPem } = await createCertificateRequest();
+  const { csrPem, privateKeyPem } = createCertificateRequest();
   const takeover = createHmac("sha256", Buffer.from(takeoverKey, "hex")).update(csrPem);
   const request: FabricRegistration = {
     token: credentials.token,

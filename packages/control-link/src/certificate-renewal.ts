@@ -4,7 +4,7 @@ import type { Log } from "@osr/base/log";
 import type { Scheduler } from "@osr/base/scheduler";
 import { HOUR_MS, MINUTE_MS } from "@osr/base/units";
 import { certificateFacts, renewAtUnixMs } from "@osr/certificates/certificate-facts";
-import { createCertificateRequest } from "@osr/certificates/certificate-request";
+import { createCertificateRequest } from "@osr/certificates/signing-request";
 import { CERTIFICATE_RENEWED_AT_SHARE } from "@osr/contracts/enrolment";
 import type { HttpsClient } from "@osr/https/https-client";
 
@@ -68,7 +68,7 @@ async function renew<Identity extends RenewableIdentity>(
   signal: AbortSignal,
 ): Promise<void> {
   const { client, path } = options;
-  const { csrPem, privateKeyPem } = await createCertificateRequest();
+  const { csrPem, privateKeyPem } = createCertificateRequest();
   const body = Buffer.from(JSON.stringify({ csrPem }));
   const reply = replyOf((await client.request({ method: "POST", path, body, signal })).body);
   const { certificatePem, authorityPem } = reply;

@@ -7,7 +7,7 @@ import { type RetryPolicy, retried } from "@osr/base/retry";
 import type { Scheduler } from "@osr/base/scheduler";
 import { SECOND_MS } from "@osr/base/units";
 import type { Uuid } from "@osr/base/uuid";
-import { createCertificateRequest } from "@osr/certificates/certificate-request";
+import { createCertificateRequest } from "@osr/certificates/signing-request";
 import {
   ENROLMENT_ROUTES,
   type EnrolledRole,
@@ -66,7 +66,7 @@ export async function enrolRole(
 ): Promise<RoleIdentity> {
   const { configurationServer, authorityFingerprint, secret, role, id, addresses } = options;
   const address = serverAddress(configurationServer);
-  const { csrPem, privateKeyPem } = await createCertificateRequest();
+  const { csrPem, privateKeyPem } = createCertificateRequest();
   const request: EnrolmentRequest = {
     role,
     proofOf: secret.kind,

@@ -8,7 +8,7 @@ import { systemScheduler } from "@osr/base/platform/system-scheduler";
 import { SECOND_MS } from "@osr/base/units";
 import type { Uuid } from "@osr/base/uuid";
 import { certificateFacts } from "@osr/certificates/certificate-facts";
-import { createCertificateRequest } from "@osr/certificates/certificate-request";
+import { createCertificateRequest } from "@osr/certificates/signing-request";
 import { certificateNameOf } from "@osr/contracts/certificate-name";
 import { ENROLMENT_ROUTES, enrolmentReplyShape } from "@osr/contracts/enrolment";
 import {
@@ -96,7 +96,7 @@ export function fabricVaultContract(
     const credentials = await vault.credentials();
     const registered = await register(credentials, {});
     using client = clientOf(credentials, registered);
-    const { csrPem, privateKeyPem } = await createCertificateRequest();
+    const { csrPem, privateKeyPem } = createCertificateRequest();
     const body = Buffer.from(JSON.stringify({ csrPem }));
     const { body: bytes } = await client.request({
       method: "POST",
@@ -125,7 +125,7 @@ async function register(
     readonly provenBy?: string;
   },
 ): Promise<Registered> {
-  const { csrPem, privateKeyPem } = await createCertificateRequest();
+  const { csrPem, privateKeyPem } = createCertificateRequest();
   const { name = "site-a", takeoverKey = KEY, fabricId, provenBy } = wanted;
   const proof =
     provenBy === undefined

@@ -5,7 +5,7 @@ import { after, before, test } from "node:test";
 import { systemClock } from "@osr/base/platform/system-clock";
 import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { randomUuid } from "@osr/base/uuid";
-import { createCertificateRequest } from "@osr/certificates/certificate-request";
+import { createCertificateRequest } from "@osr/certificates/signing-request";
 import { createAuthority } from "@osr/certificates/site-authority";
 
 import { type TestPostgres, startTestPostgres } from "../testing/test-database.ts";
@@ -161,7 +161,7 @@ test("what anybody may read tells that the vault works, and describes its API", 
 });
 
 test("credentials are good for one registration of a site, and only it takes its fabric over", async () => {
-  const { csrPem, privateKeyPem } = await createCertificateRequest();
+  const { csrPem, privateKeyPem } = createCertificateRequest();
   const token = await credentialToken(vault);
   const first = await registration(registrationOf(token, csrPem, { name: "once" }));
   assert.equal(first.status, 200);
@@ -186,7 +186,7 @@ test("credentials are good for one registration of a site, and only it takes its
 
 test("a replaced certificate is good until its successor was used", async () => {
   const fabric = await register(vault, { name: "renewing" });
-  const { csrPem, privateKeyPem } = await createCertificateRequest();
+  const { csrPem, privateKeyPem } = createCertificateRequest();
   const { body } = await fabric.send("POST", "/fabric/v1/renewal", { csrPem });
   const renewed = testFabric(vault, fabric, { certificatePem: body.certificatePem, privateKeyPem });
   assert.equal((await fabric.report({})).status, 200);
@@ -217,7 +217,7 @@ test("the key of an uploaded certificate registers once, as Azure's credentials 
   });
   assert.equal(put.status, 200);
   assert.equal(typeof put.body.properties.resourceId, "number");
-  const { csrPem } = await createCertificateRequest();
+  const { csrPem } = createCertificateRequest();
   const body = registrationOf("", csrPem, { name: "by-certificate" });
   assert.equal((await registration(body)).status, 401);
   assert.equal((await registration(body, uploaded)).status, 200);

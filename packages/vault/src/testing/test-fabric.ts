@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 
 import { systemClock } from "@osr/base/platform/system-clock";
 import type { Uuid } from "@osr/base/uuid";
-import { createCertificateRequest } from "@osr/certificates/certificate-request";
+import { createCertificateRequest } from "@osr/certificates/signing-request";
 import type { Identity } from "@osr/certificates/site-authority";
 import type {
   DesiredFabric,
@@ -56,7 +56,7 @@ export async function register(
   vault: TestVault,
   more: Partial<FabricRegistration> = {},
 ): Promise<TestFabric> {
-  const { csrPem, privateKeyPem } = await createCertificateRequest();
+  const { csrPem, privateKeyPem } = createCertificateRequest();
   const token = await credentialToken(vault);
   const { status, body } = await vault.request("POST", "/fabric/v1/registration", {
     body: registrationOf(token, csrPem, more),
