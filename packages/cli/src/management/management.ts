@@ -9,6 +9,8 @@ import { HOUR_MS } from "@osr/base/units";
 export type Management = {
   readonly recoveryServices: RecoveryServicesClient;
   readonly siteRecovery: SiteRecoveryManagementClient;
+  /** Address of the vault, such as `https://vault.example:8443`. */
+  readonly vaultUrl: string;
   readonly subscription: string;
   readonly resourceGroup: string;
   readonly vault: string;
@@ -33,7 +35,7 @@ const RETRIES_MAX = 3;
 
 export function createManagement(
   access: VaultAccess,
-  rest: Omit<Management, "recoveryServices" | "siteRecovery">,
+  rest: Omit<Management, "recoveryServices" | "siteRecovery" | "vaultUrl">,
 ): Management {
   const { vaultUrl, authorityPem, token } = access;
   const credential = {
@@ -51,6 +53,7 @@ export function createManagement(
   };
   return {
     ...rest,
+    vaultUrl,
     recoveryServices: new RecoveryServicesClient(credential, rest.subscription, options),
     siteRecovery: new SiteRecoveryManagementClient(credential, rest.subscription, options),
   };

@@ -18,10 +18,10 @@ export async function ownRequest(
   path: string,
   body?: object,
 ): Promise<Readonly<Record<string, unknown>>> {
-  const { siteRecovery, subscription, resourceGroup, vault, signal } = management;
+  const { siteRecovery, vaultUrl, subscription, resourceGroup, vault, signal } = management;
   const below = `/subscriptions/${subscription}/resourceGroups/${resourceGroup}/providers/Microsoft.RecoveryServices/vaults/${vault}/${path}`;
   const request = createPipelineRequest({
-    url: `${siteRecovery.$host}${below}?api-version=${API_VERSION}`,
+    url: `${vaultUrl}${below}?api-version=${API_VERSION}`,
     method,
     abortSignal: signal,
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
