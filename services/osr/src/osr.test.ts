@@ -265,4 +265,22 @@ test("what cannot be done is refused with code, message and remedy", async (t) =
   const bare = await osr("repository", "verify", "--storage", join(folder, "directory"));
   assert.match(bare.err, /^REPOSITORY_OPTIONS_MISSING: --storage or --vault is missing/);
   assert.equal((await osr("repository", "nonsense")).code, 2);
+  const managed = join(folder, "managed");
+  mkdirSync(join(managed, "configuration-server"), { recursive: true });
+  const id = "00000000-0000-4000-8000-000000000000";
+  const ports = { processServerPort: 1, storageAccountPort: 2 };
+  const fields = { vaultId: id, siteId: id, host: "127.0.0.1", ...ports };
+  writeFileSync(join(managed, "site.json"), JSON.stringify(fields));
+  const refused = await osr(
+    "mobility-service",
+    "enrol",
+    "x",
+    "--site",
+    managed,
+    "--out",
+    join(folder, "x"),
+    "--process-server",
+    "127.0.0.1:1",
+  );
+  assert.match(refused.err, /^ENROL_BY_CONFIGURATION_SERVER: /);
 });

@@ -16,6 +16,10 @@ const ERRORS = defineErrors({
     retryable: false,
     hint: "Give the name of a folder that does not exist yet.",
   },
+  ENROL_BY_CONFIGURATION_SERVER: {
+    retryable: false,
+    hint: "Make a token with `osr configuration-server token create` and run `osr-mobility-service enrol --token FILE` on the machine.",
+  },
   ADDRESS_INVALID: { retryable: false, hint: "Write it as host:port, such as 192.0.2.10:9443." },
 });
 
@@ -25,6 +29,12 @@ const INSTALLED = "/etc/osr";
 /** `osr mobility-service enrol`: a machine's configuration, certificate and key, to be copied to /etc/osr on it. */
 export async function mobilityServiceEnrol(name: string, options: EnrolOptions): Promise<Output> {
   const { folder } = readSite(options.site);
+  // Its process server knows the certificates of the configuration server's authority only.
+  if (existsSync(join(folder.root, "configuration-server")))
+    throw new OsrError(
+      ERRORS.ENROL_BY_CONFIGURATION_SERVER,
+      `machines of ${options.site} join its configuration server`,
+    );
   const out = resolve(options.out);
   if (existsSync(out)) throw new OsrError(ERRORS.ENROL_FOLDER_EXISTS, `${out} exists`);
   const machineId = randomUuid(systemRandomness);
