@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { must } from "@osr/base/assert";
 import { uuidOfName } from "@osr/base/uuid";
+import type { SessionRequest } from "@osr/contracts/agent-protocol";
 import type { MachineGrant } from "@osr/contracts/site-protocol";
 import { gatewayFactsShape } from "@osr/contracts/replication-facts";
 import { groupKeyOf } from "@osr/repository/key-schedule";
@@ -63,4 +65,22 @@ test("only assigned machines and disks are admitted, and a machine that is withd
   });
   assert.deepEqual(gatewayFactsShape(JSON.parse(JSON.stringify(facts)), ""), facts);
   assert.equal(facts.protectedMachines, 1);
+});
+
+test("the vault's permission to go on after a failover reaches whoever claims the log", async () => {
+  const assigned = new AssignedDisks();
+  const whole = grant("serial:a");
+  const [disk] = whole.disks;
+  const claimGrant = {
+    vaultId: uuidOfName("vault", "of the grant"),
+    diskId: diskIdOf(machineId, "serial:a"),
+    timeline: 1,
+    generation: 3,
+    signature: "ab".repeat(64),
+  };
+  const request = { disks: [{ identity: "serial:a" }] } as unknown as SessionRequest;
+  assigned.replace([whole]);
+  assert.equal((await assigned.admit(machineId, request)).disks[0]?.grant, undefined);
+  assigned.replace([{ ...whole, disks: [{ ...must(disk, "disk"), claimGrant }] }]);
+  assert.deepEqual((await assigned.admit(machineId, request)).disks[0]?.grant, claimGrant);
 });

@@ -54,11 +54,12 @@ export class AssignedDisks implements DiskAuthority {
     return Promise.resolve({
       groupId: grant.groupId,
       groupKey: Buffer.from(grant.groupKey, "hex"),
-      disks: disks.map(({ identity, diskId, timeline, dataKey }) => ({
+      disks: disks.map(({ identity, diskId, timeline, dataKey, claimGrant }) => ({
         identity,
         diskId,
         timeline,
         dataKey: { diskId, version: DATA_KEY_VERSION, bytes: Buffer.from(dataKey, "hex") },
+        ...(claimGrant === undefined ? {} : { grant: claimGrant }),
       })),
     });
   }
