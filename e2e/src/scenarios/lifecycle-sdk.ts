@@ -14,6 +14,7 @@ import { MINUTE_MS, SECOND_MS } from "@osr/base/units";
 import { machinePage } from "../main-job/test-failover.ts";
 import { startDebianMachine } from "../rig/debian-rig.ts";
 import { enrolDebian } from "../rig/enrolled-debian.ts";
+import { Ledger } from "../rig/ledger.ts";
 import { RIG_ERRORS } from "../rig/rig-errors.ts";
 import { Site } from "../rig/site.ts";
 import { RESOURCE_GROUP, VAULT, vaultClients } from "../rig/vault-clients.ts";
@@ -21,6 +22,8 @@ import type { Scenario, ScenarioContext } from "../scenario.ts";
 
 const ITEM = "web01";
 const POLICY = "gold";
+/** They write to its database all the time, so that every point has more rows than the one before. */
+const CLIENTS = 1;
 const POINTS_MIN = 3;
 const REPLICATED_MS_MAX = 12 * MINUTE_MS;
 const ANSWER_MS_MAX = 6 * MINUTE_MS;
@@ -55,6 +58,7 @@ export const lifecycleSdk: Scenario = {
     );
     const directory = await folder.folder("source");
     await using source = await startDebianMachine({ directory, narrator, signal });
+    using ledger = await Ledger.start(source.machine, CLIENTS);
     await enrolDebian(source.machine, site, { name: ITEM, hasHook: false });
     const { fabric, container } = await place(sr);
     const at: Address = [VAULT, RESOURCE_GROUP, fabric, container, ITEM];
@@ -64,6 +68,8 @@ export const lifecycleSdk: Scenario = {
     await testFailover(life);
     await failOver(life);
     await disable(life);
+    const written = ledger.before(Infinity).length;
+    context.check("its database was written to all the time", written > 0, `${written} commits`);
   },
 };
 
@@ -246,7 +252,7 @@ async function failOver({ context, site, sr, at }: Life): Promise<void> {
   const second = await answer(context, must(extensionOf(changed).replica?.network, "network"));
   context.check(
     "the machine runs from the earlier point",
-    rowsOf(second) <= rowsOf(first) && rowsOf(second) > 0,
+    rowsOf(second) < rowsOf(first) && rowsOf(second) > 0,
     `${rowsOf(second)} rows, ${rowsOf(first)} before`,
   );
   await step(context, sr, "commit", () =>
@@ -261,7 +267,9 @@ async function failOver({ context, site, sr, at }: Life): Promise<void> {
   );
 }
 
-async function disable({ context, sr, at }: Life): Promise<void> {
+async function disable({ context, site, sr, at }: Life): Promise<void> {
+  const { replicaId = "" } =
+    extensionOf(await sr.replicationProtectedItems.get(...at)).replica ?? {};
   await step(context, sr, "disable", () =>
     sr.replicationProtectedItems.beginDeleteAndWait(...at, { properties: {} }),
   );
@@ -270,6 +278,17 @@ async function disable({ context, sr, at }: Life): Promise<void> {
     (error: unknown) => messageOf(error),
   );
   context.check("the item is gone", gone !== "still there", gone.slice(0, 200));
+  const left = (await site.manage(["replica", "list"])) as readonly { readonly name: string }[];
+  context.check(
+    "its machine runs on",
+    left.some(({ name }) => name === replicaId),
+    left.map(({ name }) => name).join(),
+  );
+  await site.manage(["replica", "delete", replicaId]);
+  await until(context, "the machine is deleted", MINUTE_MS, async () => {
+    const now = (await site.manage(["replica", "list"])) as readonly unknown[];
+    return now.length === 0 ? true : undefined;
+  });
 }
 
 /** Does one step and keeps the job that it made, with tasks and times. */
@@ -353,7 +372,7 @@ function detailsOf(item: ReplicationProtectedItem): InMageAzureV2ReplicationDeta
 }
 
 type Extension = {
-  readonly replica?: { readonly network?: string } | null;
+  readonly replica?: { readonly network?: string; readonly replicaId?: string } | null;
   readonly testReplica?: { readonly network?: string } | null;
 };
 

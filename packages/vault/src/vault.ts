@@ -22,6 +22,7 @@ import { fabricOperations } from "./fabric/fabric-operations.ts";
 import { type CrashPoint, noCrashPoint } from "./jobs/crash-point.ts";
 import { JobRunner } from "./jobs/job-runner.ts";
 import { networkRoutes } from "./networks/network-routes.ts";
+import { deleteReplicaOperation, replicaMachineRoutes } from "./provider/replica-machine-routes.ts";
 import { replicaRoutes } from "./provider/replica-routes.ts";
 import { rpoRoutes } from "./provider/rpo-routes.ts";
 import { storageUseRoutes } from "./provider/storage-use-routes.ts";
@@ -137,7 +138,11 @@ export class Vault implements Service {
     const fabrics = new StoredFabricDesires({ ...this.#ports, database, node });
     const context: VaultContext = { ...this.#ports, database, jobs, fabrics, sealing };
     const items = new StoredItems(context);
-    for (const operation of [...fabricOperations(context), ...itemOperations(context)])
+    for (const operation of [
+      ...fabricOperations(context),
+      ...itemOperations(context),
+      deleteReplicaOperation(context),
+    ])
       jobs.register(operation);
     const routes: AnyRoute[] = [
       ...vaultRoutes(this.#ports),
@@ -153,6 +158,7 @@ export class Vault implements Service {
       ...replicaRoutes(context),
       ...rpoRoutes(context),
       ...storageUseRoutes(context),
+      ...replicaMachineRoutes(context),
       ...jobRoutes(context),
       ...eventRoutes(),
       ...vaultHealthRoutes(context, items),

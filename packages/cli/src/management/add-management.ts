@@ -11,6 +11,7 @@ import type { ManagementPorts } from "./management-ports.ts";
 import { addNetworkCommands } from "./network-commands.ts";
 import { addPointCommands } from "./point-commands.ts";
 import { addPolicyCommands } from "./policy-commands.ts";
+import { addReplicaCommands } from "./replica-commands.ts";
 import { addVaultCommands } from "./vault-commands.ts";
 
 /** Everything that is done through a vault's management API. */
@@ -33,4 +34,5 @@ export function addManagement(
   addJobCommands(commands);
   addEventCommands(commands);
   addNetworkCommands(commands);
+  addReplicaCommands(commands);
 }
