@@ -45,6 +45,7 @@ export async function checkPoint(store: ObjectStore, options: PointCheckOptions)
 
 function tagOf(point: RecoveryPoint): Tag {
   const { groupId, slot, cutId, unixMs } = point;
+  const diskBytes = point.disks.flatMap(({ sizeBytes }) => sizeBytes ?? []);
   return {
     groupId,
     slot,
@@ -52,6 +53,7 @@ function tagOf(point: RecoveryPoint): Tag {
     class: point.class,
     unixMs,
     disks: point.disks.map(({ diskId }) => diskId),
+    ...(diskBytes.length === 0 ? {} : { diskBytes }),
   };
 }
 

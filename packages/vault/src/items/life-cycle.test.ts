@@ -68,6 +68,17 @@ test("recovery points come from the storage account, newest first, with their ki
   );
 });
 
+test("a point that the storage account has counts, though no report has told of it yet", async () => {
+  await using life = await newLife(postgres);
+  await enable(life);
+  await replicate(life.store, life.fabric.vaultId, must(await life.wish(), "wish"), [10]);
+  const allowed = async (): Promise<boolean> =>
+    (await life.item()).properties?.allowedOperations?.includes("TestFailover") === true;
+  assert.equal(await allowed(), false);
+  await recoveryPoints(life);
+  assert.equal(await allowed(), true);
+});
+
 test("a test failover runs beside the replication, and counts when it is cleaned up", async () => {
   await using life = await protectedLife(postgres);
   const { sr, site, at } = life;

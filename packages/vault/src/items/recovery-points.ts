@@ -74,6 +74,25 @@ export async function refreshPoints(
       .values(rows.map((row) => ({ ...row, vault_id: vaultId, group_id: groupId })))
       .onConflict((conflict) => conflict.doNothing())
       .execute();
+  await followPoints(database, vaultId, groupId);
+}
+
+/** An item may be failed over as soon as the storage account has a point of it, whoever has told the vault of it. */
+async function followPoints(database: VaultDatabase, vaultId: Uuid, groupId: Uuid): Promise<void> {
+  const [newest] = await indexedPoints(database, vaultId, groupId);
+  if (newest === undefined) return;
+  await database
+    .updateTable("protected_item")
+    .set({ newest_point_slot: newest.slot, newest_point_at: newest.made_at })
+    .where("vault_id", "=", vaultId)
+    .where("machine_id", "=", groupId)
+    .where((where) =>
+      where.or([
+        where("newest_point_slot", "is", null),
+        where("newest_point_slot", "<", newest.slot),
+      ]),
+    )
+    .execute();
 }
 
 async function readPoint(
