@@ -1,6 +1,7 @@
-import { assert, must } from "@osr/base/assert";
+import { assert } from "@osr/base/assert";
 import { BLOCK_BYTES } from "@osr/base/block-range";
 import { MIB } from "@osr/base/units";
+import { WaitingLine } from "@osr/base/waiting-line";
 import { alignedBuffer } from "@osr/block-device/aligned-buffer";
 
 import { batchBodyBytes } from "./batch-writer.ts";
@@ -20,12 +21,10 @@ export type BatchBuffers = {
   readonly runs: KeptRuns;
 };
 
-type Waiter = (buffers: BatchBuffers) => void;
-
 /** Memory of batches under one limit for the machine; whoever waits longest is next. */
 export class BatchMemory {
   readonly #free: BatchBuffers[] = [];
-  readonly #waiting: Waiter[] = [];
+  readonly #waiting = new WaitingLine<BatchBuffers>();
 
   constructor(limits: ReplicationLimits, kept: Pick<KeptState, "batchRuns">) {
     const count = limits.batchesHeldMax;
@@ -41,28 +40,11 @@ export class BatchMemory {
   /** Rejects with the signal's reason. */
   async take(signal: AbortSignal): Promise<BatchBuffers> {
     signal.throwIfAborted();
-    const free = this.#free.pop();
-    if (free !== undefined) return free;
-    const { promise, resolve, reject } = Promise.withResolvers<BatchBuffers>();
-    const onAbort = (): void => {
-      const index = this.#waiting.indexOf(resolve);
-      // Already given: the caller has it and gives it back.
-      if (index < 0) return;
-      this.#waiting.splice(index, 1);
-      reject(signal.reason);
-    };
-    signal.addEventListener("abort", onAbort, { once: true });
-    this.#waiting.push(resolve);
-    try {
-      return await promise;
-    } finally {
-      signal.removeEventListener("abort", onAbort);
-    }
+    return this.#free.pop() ?? (await this.#waiting.wait(signal));
   }
 
   give(buffers: BatchBuffers): void {
     assert(buffers.runs.size === 0, "nothing of the batch is left unanswered");
-    if (this.#waiting.length > 0) must(this.#waiting.shift(), "waiter")(buffers);
-    else this.#free.push(buffers);
+    if (!this.#waiting.serve(buffers)) this.#free.push(buffers);
   }
 }

@@ -1,4 +1,5 @@
 import { assert } from "@osr/base/assert";
+import { WaitingLine } from "@osr/base/waiting-line";
 
 /** Calls `task` for every item, at most `concurrencyMax` at once. Results are in the order of the items. */
 export async function mapBounded<T, R>(
@@ -26,7 +27,7 @@ export async function mapBounded<T, R>(
 
 /** At most `max` holders at once; the others wait in order. */
 export class Semaphore {
-  readonly #waiting: (() => void)[] = [];
+  readonly #waiting = new WaitingLine();
   #free: number;
 
   constructor(max: number) {
@@ -37,13 +38,11 @@ export class Semaphore {
   /** Runs `task` when there is room for it. */
   async run<T>(task: () => Promise<T>): Promise<T> {
     if (this.#free > 0) this.#free -= 1;
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    else await this.#waiting.wait();
     try {
       return await task();
     } finally {
-      const next = this.#waiting.shift();
-      if (next === undefined) this.#free += 1;
-      else next();
+      if (!this.#waiting.serve()) this.#free += 1;
     }
   }
 }

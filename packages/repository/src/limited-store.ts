@@ -1,4 +1,5 @@
 import { OsrError } from "@osr/base/errors";
+import { WaitingLine } from "@osr/base/waiting-line";
 
 import { type ObjectStore, STORE_ERRORS } from "./object-store.ts";
 
@@ -25,8 +26,7 @@ export function limitedStore(store: ObjectStore, options: LimitedOptions): Objec
 
 class Turns {
   readonly #options: LimitedOptions;
-  /** In the order of their coming. */
-  readonly #waiting = new Set<() => void>();
+  readonly #waiting = new WaitingLine();
   #running = 0;
 
   constructor(options: LimitedOptions) {
@@ -47,32 +47,15 @@ class Turns {
   /** Resolves when a call that ends hands its place over. */
   async #turn(signal: AbortSignal | undefined): Promise<void> {
     const { callsMax, queueMax } = this.#options;
-    if (this.#waiting.size >= queueMax)
+    if (this.#waiting.length >= queueMax)
       throw new OsrError(
         STORE_ERRORS.STORE_UNAVAILABLE,
         `${callsMax} calls are under way and ${queueMax} wait`,
       );
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const onAbort = (): void => {
-      this.#waiting.delete(resolve);
-      reject(signal?.reason);
-    };
-    signal?.addEventListener("abort", onAbort, { once: true });
-    this.#waiting.add(resolve);
-    try {
-      await promise;
-    } finally {
-      signal?.removeEventListener("abort", onAbort);
-    }
+    await this.#waiting.wait(signal);
   }
 
   #pass(): void {
-    const [next] = this.#waiting;
-    if (next === undefined) {
-      this.#running -= 1;
-      return;
-    }
-    this.#waiting.delete(next);
-    next();
+    if (!this.#waiting.serve()) this.#running -= 1;
   }
 }
