@@ -19,7 +19,12 @@ const READY_TIMEOUT_MS = 2 * MINUTE_MS;
 const STOP_TIMEOUT_MS = 30 * SECOND_MS;
 const POLL_MS = 50;
 
-export type SiteRole = "storage-account" | "process-server" | "vault" | "configuration-server";
+export type SiteRole =
+  | "storage-account"
+  | "process-server"
+  | "replica-host"
+  | "vault"
+  | "configuration-server";
 
 export type SiteOptions = {
   /** With vault and configuration server; machines are then enrolled by tokens. */

@@ -46,7 +46,7 @@ type Call = {
 };
 
 /** The replica host of another process, over its unix socket. */
-export class ReplicaHostClient implements ReplicaHost, AsyncDisposable {
+export class ReplicaHostClient implements ReplicaHost {
   readonly #socketPath: string;
 
   constructor(socketPath: string) {
@@ -96,11 +96,6 @@ export class ReplicaHostClient implements ReplicaHost, AsyncDisposable {
     const path = REPLICA_HOST_ROUTES.screenshot(replicaId);
     const { png } = await this.#call({ method: "GET", path }, screenshotReplyShape);
     return png === undefined ? undefined : Buffer.from(png, "base64");
-  }
-
-  /** There is nothing to let go of: each call has its own connection. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.resolve();
   }
 
   #call<T>(call: Call, shape: Shape<T>): Promise<T> {

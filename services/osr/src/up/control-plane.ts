@@ -14,11 +14,15 @@ import { createTokenFile, enrolProcessServer } from "../configuration-server/enr
 import { initConfigurationServer } from "../configuration-server/init.ts";
 import { openConfiguredSite } from "../configuration-server/open-configured-site.ts";
 import { registerSite } from "../configuration-server/site-commands.ts";
+import { replicaFolder } from "../replicas/replica-folder.ts";
+import type { ReplicaHostConfiguration } from "../replicas/replica-host-configuration.ts";
 import { writeDurably } from "../site/durable-file.ts";
 import { cacheBytesOf } from "../site/make-site.ts";
-import type { SiteFolder } from "../site/site-folder.ts";
+import type { StorageAccess } from "../site/role-configurations.ts";
+import type { SiteFolder, TokenRole } from "../site/site-folder.ts";
 import { CONTAINER, type Site } from "../site/site.ts";
 import { createToken, writeCredentials } from "../vault/access-commands.ts";
+import type { VaultConfiguration } from "../vault/vault-configuration.ts";
 import { fileText } from "../vault-connection.ts";
 
 /** What `osr up` calls the vault and the site that it makes: names for a first look, others can be added. */
@@ -33,7 +37,7 @@ const TOKEN_HOURS = 365 * 24;
 export type StartRole = (name: string, configFile: string) => Promise<void>;
 
 /**
- * Makes and starts vault, configuration server and process server of a whole site on this machine, each time what is still
+ * Makes and starts replica host, vault, configuration server and process server of a whole site on this machine, each time what is still
  * missing: a run that was cut off is gone on with by the next one. Gives the vault's id. Order: whoever is asked runs before
  * who asks.
  */
@@ -46,7 +50,9 @@ export async function startControlPlane(
   const files = filesOf(folder);
   // PostgreSQL runs as a user of its own, who passes through; secrets are in folders of their own.
   chmodSync(folder.root, 0o711);
-  writeVaultConfiguration(options, folder, files.vaultConfig);
+  writeReplicaHostConfiguration(options, folder, files);
+  await start("replica-host", files.replicaHostConfig);
+  writeVaultConfiguration(options, folder, files);
   await start("vault", files.vaultConfig);
   const context = await ensureAccess(options, files, signal);
   await ensureConfigurationServer(options, files);
@@ -62,6 +68,8 @@ export async function startControlPlane(
 type Files = ReturnType<typeof filesOf>;
 
 function filesOf(folder: SiteFolder): {
+  readonly replicaHostConfig: string;
+  readonly replicaHostSocket: string;
   readonly vaultConfig: string;
   readonly vaultAuthority: string;
   readonly adminToken: string;
@@ -76,6 +84,8 @@ function filesOf(folder: SiteFolder): {
   const serverFolder = join(folder.root, "configuration-server");
   const secrets = join(folder.root, "secrets");
   return {
+    replicaHostConfig: join(folder.root, "replica-host", "config.json"),
+    replicaHostSocket: join(replicaFolder(folder.root), "host.sock"),
     vaultConfig: join(vault, "config.json"),
     vaultAuthority: join(vault, "authority.pem"),
     adminToken: join(secrets, "administrator.token"),
@@ -88,27 +98,42 @@ function filesOf(folder: SiteFolder): {
   };
 }
 
-function writeVaultConfiguration(options: UpOptions, folder: SiteFolder, path: string): void {
+function writeReplicaHostConfiguration(options: UpOptions, folder: SiteFolder, files: Files): void {
+  const configuration: ReplicaHostConfiguration = {
+    socket: files.replicaHostSocket,
+    directory: replicaFolder(folder.root),
+    storageAccount: storageAccess(options, folder, "reader"),
+    vaultKeyFile: folder.vaultKeyFile,
+  };
+  writeConfiguration(files.replicaHostConfig, configuration);
+}
+
+function writeVaultConfiguration(options: UpOptions, folder: SiteFolder, files: Files): void {
   mkdirSync(join(folder.root, "vault"), { recursive: true, mode: 0o711 });
   chmodSync(join(folder.root, "vault"), 0o711);
-  const configuration = {
+  const configuration: VaultConfiguration = {
     listen: {
       host: options.host,
       port: options.vaultPort,
       names: [options.host, ...options.processServerName],
     },
     directory: ".",
-    storageAccount: {
-      endpoint: `https://${options.host}:${options.storageAccountPort}`,
-      container: CONTAINER,
-      tokenFile: folder.tokenFile("maintainer"),
-      authority: folder.authorityFile,
-    },
+    storageAccount: storageAccess(options, folder, "maintainer"),
     ingestTokenFile: folder.tokenFile("ingest"),
     readerTokenFile: folder.tokenFile("reader"),
     vaultKeyFile: folder.vaultKeyFile,
+    replicaHostSocket: files.replicaHostSocket,
   };
-  writeDurably(path, `${JSON.stringify(configuration, null, 2)}\n`, 0o600);
+  writeConfiguration(files.vaultConfig, configuration);
+}
+
+function storageAccess(options: UpOptions, folder: SiteFolder, role: TokenRole): StorageAccess {
+  return {
+    endpoint: `https://${options.host}:${options.storageAccountPort}`,
+    container: CONTAINER,
+    tokenFile: folder.tokenFile(role),
+    authority: folder.authorityFile,
+  };
 }
 
 /** The administrator's token, and the vault as a resource. */
@@ -211,9 +236,9 @@ async function ensureProcessServer(
     cacheBytesMax: cacheBytesOf(folder.root),
     metricsPort: 0,
   };
-  writeDurably(
-    folder.processServer.configFile,
-    `${JSON.stringify(configuration, null, 2)}\n`,
-    0o600,
-  );
+  writeConfiguration(folder.processServer.configFile, configuration);
+}
+
+function writeConfiguration(path: string, configuration: object): void {
+  writeDurably(path, `${JSON.stringify(configuration, null, 2)}\n`, 0o600);
 }

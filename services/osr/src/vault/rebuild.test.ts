@@ -1,22 +1,18 @@
 import assert from "node:assert/strict";
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { execFile } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { request } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { test } from "node:test";
 import { promisify } from "node:util";
 
-import { silentLog } from "@osr/base/log";
-import { systemClock } from "@osr/base/platform/system-clock";
-import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
-import { createAuthority, issueCertificate } from "@osr/certificates/site-authority";
-import { encodeTokens, newToken } from "@osr/storage-account/access-token";
-import { createStorageAccount } from "@osr/storage-account/storage-account";
+
+import { startRoleChild } from "../testing/role-child.ts";
+import { startTestAccount } from "../testing/test-account.ts";
 
 const MAIN = join(import.meta.dirname, "../main.ts");
 const VAULT =
@@ -34,51 +30,26 @@ async function place(): Promise<
     writeFileSync(join(folder, name), content, { mode: 0o600 });
     return name;
   };
-  const common = { days: 1, clock: systemClock };
-  const authority = await createAuthority({ commonName: "account", ...common });
-  const tls = await issueCertificate(authority, {
-    commonName: "storage-account",
-    ipAddresses: ["127.0.0.1"],
-    usage: "server",
-    ...common,
-  });
-  const token = newToken(systemRandomness);
-  const tokens = file("tokens.json", encodeTokens([{ role: "maintainer", token }]));
-  const account = await createStorageAccount({
-    directory: join(folder, "account"),
-    host: "127.0.0.1",
-    port: 0,
-    tls,
-    tokensFile: join(folder, tokens),
-    log: silentLog,
-    scheduler: systemScheduler,
-    randomness: systemRandomness,
-  });
-  const running = account.run();
-  const tokenFile = file("account.token", token);
+  const account = await startTestAccount(folder);
+  const { tokenFile } = account.access;
   const config = file(
     "config.json",
     JSON.stringify({
       listen: { host: "127.0.0.1", port: 0, names: ["127.0.0.1"] },
       directory: "vault",
-      storageAccount: {
-        endpoint: `https://127.0.0.1:${account.port}`,
-        container: "osr",
-        tokenFile,
-        authority: file("account.pem", authority.certificatePem),
-      },
+      storageAccount: account.access,
       ingestTokenFile: tokenFile,
       readerTokenFile: tokenFile,
       vaultKeyFile: file("vault.key", "07".repeat(32)),
+      replicaHostSocket: "host.sock",
     }),
   );
   return {
     folder,
     config: join(folder, config),
-    account: join(folder, "account"),
+    account: account.directory,
     [Symbol.asyncDispose]: async () => {
-      await account.stop();
-      await running;
+      await account[Symbol.asyncDispose]();
       rmSync(folder, { recursive: true, force: true });
     },
   };
@@ -88,18 +59,6 @@ async function osr(...words: string[]): Promise<any> {
   const run = promisify(execFile);
   const { stdout } = await run(process.execPath, [MAIN, ...words, "-o", "json"]);
   return JSON.parse(stdout);
-}
-
-async function startVault(config: string): Promise<{ child: ChildProcess; port: number }> {
-  const words = [MAIN, "vault", "run", "--config", config];
-  const child = spawn(process.execPath, words, { stdio: ["ignore", "pipe", "ignore"] });
-  const [line] = (await once(createInterface(child.stdout), "line")) as [string];
-  return { child, port: JSON.parse(line).port };
-}
-
-async function stopVault({ child }: { child: ChildProcess }): Promise<void> {
-  child.kill("SIGTERM");
-  await once(child, "exit");
 }
 
 async function ownerToken(at: { folder: string; config: string }, name: string): Promise<string> {
@@ -135,25 +94,25 @@ async function sealed(at: { config: string; account: string }): Promise<void> {
 
 test("a vault whose folder is gone comes back from its storage account and key, with its authority", async () => {
   await using at = await place();
-  const first = await startVault(at.config);
-  const made = await ask({ ...at, ...first }, "PUT", await ownerToken(at, "first"));
+  const first = await startRoleChild(["vault", "run"], at.config);
+  const made = await ask({ ...at, ...first.facts }, "PUT", await ownerToken(at, "first"));
   assert.equal(made.status, 201);
   await sealed(at);
   const authority = readFileSync(join(at.folder, "vault/authority.pem"), "utf8");
-  await stopVault(first);
+  await first.end("SIGTERM");
   rmSync(join(at.folder, "vault"), { recursive: true });
 
   const [row] = await osr("vault", "rebuild", "--config", at.config);
   assert.deepEqual([row.epoch, row.id.endsWith("/vaults/v")], [2, true]);
   assert.equal(readFileSync(join(at.folder, "vault/authority.pem"), "utf8"), authority);
-  const second = await startVault(at.config);
+  const second = await startRoleChild(["vault", "run"], at.config);
   try {
-    const shown = await ask({ ...at, ...second }, "GET", await ownerToken(at, "second"));
+    const shown = await ask({ ...at, ...second.facts }, "GET", await ownerToken(at, "second"));
     assert.deepEqual(
       [shown.status, shown.body.tags, shown.body.id],
       [200, { a: "b" }, made.body.id],
     );
   } finally {
-    await stopVault(second);
+    await second.end("SIGTERM");
   }
 });

@@ -1,5 +1,4 @@
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
 
 import { systemClock } from "@osr/base/platform/system-clock";
 import { systemRandomness } from "@osr/base/platform/system-randomness";
@@ -9,7 +8,6 @@ import type { StorageGrant } from "@osr/contracts/site-protocol";
 import { Vault } from "@osr/vault/vault";
 import type { StorageAccessIssuer } from "@osr/vault/vault-context";
 
-import { openReplicas } from "../replicas/open-replicas.ts";
 import { ReplicaHostClient } from "../replicas/replica-host-client.ts";
 import { openStore } from "../repository/open-store.ts";
 import { roleLog } from "../role-log.ts";
@@ -41,14 +39,6 @@ export async function runVault(
   using open = openStore(access, log);
   await using database = await configuredDatabase(options.config, config, { log, isGuest: false });
   const { retryAfterSeconds } = config;
-  const vaultKey = readVaultKey(path(config.vaultKeyFile));
-  const { replicaHostSocket } = config;
-  const directory = path(config.replicaDirectory ?? join(config.directory, "replicas"));
-  const here = { directory, store: open.store, vaultKey, log };
-  await using replicas =
-    replicaHostSocket === undefined
-      ? await openReplicas(here, signal)
-      : new ReplicaHostClient(path(replicaHostSocket));
   const vault = new Vault(
     {
       databaseUrl: database.url,
@@ -65,8 +55,8 @@ export async function runVault(
       log,
       store: open.store,
       storageAccess: issuer(config, path),
-      vaultKey,
-      replicas,
+      vaultKey: readVaultKey(path(config.vaultKeyFile)),
+      replicas: new ReplicaHostClient(path(config.replicaHostSocket)),
       authority,
     },
   );

@@ -26,10 +26,8 @@ export type VaultConfiguration = {
   readonly ingestTokenFile: string;
   readonly readerTokenFile: string;
   readonly vaultKeyFile: string;
-  /** Where failed-over machines live; a short absolute path, since unix sockets are in it. Absent: below `directory`. */
-  readonly replicaDirectory?: string | undefined;
-  /** Socket of a replica host in a process of its own; absent: the vault runs failed-over machines itself. */
-  readonly replicaHostSocket?: string | undefined;
+  /** Of the replica host, which runs failed-over machines (`osr replica-host run`): they outlive the vault. */
+  readonly replicaHostSocket: string;
   /** What clients are told to wait between polls of a job. */
   readonly retryAfterSeconds?: number | undefined;
 };
@@ -48,7 +46,6 @@ export const vaultConfigurationShape: Shape<VaultConfiguration> = object<VaultCo
   ingestTokenFile: path,
   readerTokenFile: path,
   vaultKeyFile: path,
-  replicaDirectory: optional(path),
-  replicaHostSocket: optional(path),
+  replicaHostSocket: path,
   retryAfterSeconds: optional(integer(0, 300)),
 });

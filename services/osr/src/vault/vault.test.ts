@@ -1,11 +1,10 @@
 import assert from "node:assert/strict";
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { execFile } from "node:child_process";
 import { once } from "node:events";
 import {
   chmodSync,
   mkdtempSync,
   readFileSync,
-  readdirSync,
   renameSync,
   rmSync,
   statSync,
@@ -14,9 +13,10 @@ import {
 import { request } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { test } from "node:test";
 import { promisify } from "node:util";
+
+import { processesWith, startRoleChild } from "../testing/role-child.ts";
 
 const MAIN = join(import.meta.dirname, "../main.ts");
 const run = promisify(execFile);
@@ -42,6 +42,7 @@ function vaultFolder(): { folder: string; config: string } & Disposable {
       ingestTokenFile: token,
       readerTokenFile: token,
       vaultKeyFile: file("vault.key", "07".repeat(32)),
+      replicaHostSocket: "host.sock",
     }),
   );
   return {
@@ -56,19 +57,6 @@ async function osr(...words: string[]): Promise<any> {
   return JSON.parse(stdout);
 }
 
-async function startVault(config: string): Promise<{ child: ChildProcess; port: number }> {
-  const words = [MAIN, "vault", "run", "--config", config];
-  const child = spawn(process.execPath, words, { stdio: ["ignore", "pipe", "inherit"] });
-  const lines = createInterface(child.stdout);
-  const [line] = (await once(lines, "line")) as [string];
-  return { child, port: JSON.parse(line).port };
-}
-
-async function stopVault(child: ChildProcess): Promise<void> {
-  child.kill("SIGTERM");
-  await once(child, "exit");
-}
-
 async function put(port: number, ca: string, token: string): Promise<number> {
   const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
   const outgoing = request(`https://127.0.0.1:${port}${VAULT}`, { method: "PUT", ca, headers });
@@ -78,17 +66,6 @@ async function put(port: number, ca: string, token: string): Promise<number> {
   return message.statusCode;
 }
 
-/** Processes that have `word` in their command line. */
-function processesWith(word: string): string[] {
-  return readdirSync("/proc").filter((pid) => {
-    try {
-      return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(word);
-    } catch {
-      return false;
-    }
-  });
-}
-
 test("a vault by osr: tokens while it runs and while it does not, credentials, and nothing left", async () => {
   using place = vaultFolder();
   const { config } = place;
@@ -96,7 +73,8 @@ test("a vault by osr: tokens while it runs and while it does not, credentials, a
   const words = ["--config", config, "--name", "me", "--role", "Owner", "--out", tokenFile];
   const made = await osr("token", "create", ...words);
   assert.equal(statSync(tokenFile).mode & 0o777, 0o600);
-  const { child, port } = await startVault(config);
+  const vault = await startRoleChild(["vault", "run"], config);
+  const { port } = vault.facts;
   try {
     const ca = readFileSync(join(place.folder, "vault/authority.pem"), "utf8");
     const token = readFileSync(tokenFile, "utf8").trim();
@@ -109,7 +87,7 @@ test("a vault by osr: tokens while it runs and while it does not, credentials, a
     await osr("token", "revoke", made.id, "--config", config);
     assert.equal(await put(port, ca, token), 401);
   } finally {
-    await stopVault(child);
+    await vault.end("SIGTERM");
   }
   const [{ revoked }] = await osr("token", "list", "--config", config);
   assert.notEqual(revoked, "");
