@@ -89,8 +89,14 @@ export type ReplicaFacts = {
   readonly isLocal: boolean;
 };
 
-/** Why a replica could not be started, found without starting it. */
-export type ReplicaObjection = { readonly code: string; readonly message: string };
+/** What is in the way of a replica, found without starting it. */
+export type ReplicaObjection = {
+  readonly code: string;
+  /** With an error it cannot be started; with a warning it can, but look at it. */
+  readonly level: "error" | "warning";
+  readonly message: string;
+  readonly hint: string;
+};
 
 /** Who asks: effects of a vault process that was taken for dead are refused. */
 export type AskedBy = { readonly jobId: Uuid; readonly leaseToken: number };
@@ -177,7 +183,12 @@ export const replicaListShape: Shape<ReplicaList> = object<ReplicaList>({
 
 export const preflightReplyShape: Shape<PreflightReply> = object<PreflightReply>({
   objections: list(
-    object<ReplicaObjection>({ code: text(64), message: text(4096) }),
+    object<ReplicaObjection>({
+      code: text(64),
+      level: oneOf("error", "warning"),
+      message: text(4096),
+      hint: text(4096),
+    }),
     OBJECTIONS_MAX,
   ),
 });

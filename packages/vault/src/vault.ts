@@ -38,6 +38,7 @@ import { reassociateGatewayRoute } from "./resources/reassociate-gateway.ts";
 import { mappingRoutes } from "./resources/mappings.ts";
 import { failoverRoutes } from "./items/failover-routes.ts";
 import { itemOperations } from "./items/item-operations.ts";
+import { FailoverWatch } from "./items/failover-watch.ts";
 import { itemRoutes } from "./items/item-routes.ts";
 import { recoveryPointRoutes } from "./items/recovery-points.ts";
 import { StoredItems } from "./items/stored-items.ts";
@@ -122,6 +123,8 @@ export class Vault implements Service {
         new HistoryRetention({ ...this.#ports, database: open.database }),
       );
       retention.start();
+      const watch = stack.use(new FailoverWatch({ ...this.#ports, database: open.database }));
+      watch.start();
       this.#listening.resolve({ port: server.port });
       await Promise.race([this.#stopping.promise, node.lost, sealing]);
     } catch (error) {

@@ -4,6 +4,7 @@ import { migration0003 } from "./migrations/0003-jobs.ts";
 import { migration0004 } from "./migrations/0004-access.ts";
 import { migration0005 } from "./migrations/0005-sealing.ts";
 import { migration0006 } from "./migrations/0006-items.ts";
+import { migration0007 } from "./migrations/0007-failover-checks.ts";
 
 export type Migration = { readonly number: number; readonly sql: string };
 
@@ -15,4 +16,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { number: 4, sql: migration0004 },
   { number: 5, sql: migration0005 },
   { number: 6, sql: migration0006 },
+  { number: 7, sql: migration0007 },
 ];

@@ -7,6 +7,7 @@ import { isoTime } from "@osr/base/platform/iso-time";
 import type { VaultRow } from "../arm/resource-routes.ts";
 import { armIdOf, resourceBody } from "../resources/resource-body.ts";
 import { diskIdOf } from "./disk-grants.ts";
+import { type FailoverCheck, failoverErrorBodies, failoverHealthOf } from "./failover-check.ts";
 import { healthErrorBody, healthOf, itemSymptoms, rpoSeconds } from "./item-health.ts";
 import { type ItemRow, replicaOf, stateOf, targetOf } from "./item-row.ts";
 import { allowedOperations, protectionState, testState } from "./item-state.ts";
@@ -24,6 +25,7 @@ export type ItemReading = {
     readonly isMultiVm: boolean;
   };
   readonly machine: FabricMachine | undefined;
+  readonly failoverCheck: FailoverCheck | undefined;
   /** Kind of the job under way, and when it began; undefined where none runs. */
   readonly runningJob:
     | { readonly id: string; readonly kind: string; readonly startedAt: number }
@@ -43,6 +45,7 @@ export function itemBody(vault: VaultRow, reading: ItemReading, nowUnixMs: numbe
   const { row, fabric, policy, machine, runningJob } = reading;
   const state = stateOf(row);
   const isReplicating = row.phase === "protected";
+  const failoverCheck = isReplicating ? reading.failoverCheck : undefined;
   const newestPointUnixMs = row.newest_point_at ?? undefined;
   const symptoms = itemSymptoms({
     machine,
@@ -83,8 +86,11 @@ export function itemBody(vault: VaultRow, reading: ItemReading, nowUnixMs: numbe
         : test.description,
     allowedOperations: [...allowedOperations(state)].filter((operation) => operation !== "Update"),
     replicationHealth: healthOf(symptoms, isReplicating),
-    failoverHealth: "Normal",
-    healthErrors: symptoms.map((symptom) => healthErrorBody(symptom, nowUnixMs, row.machine_id)),
+    failoverHealth: failoverHealthOf(failoverCheck),
+    healthErrors: [
+      ...symptoms.map((symptom) => healthErrorBody(symptom, nowUnixMs, row.machine_id)),
+      ...failoverErrorBodies(failoverCheck, row.machine_id),
+    ],
     policyId: armIdOf(vault, ["replicationPolicies", policy.name]),
     policyFriendlyName: policy.name,
     currentScenario: {
@@ -97,11 +103,15 @@ export function itemBody(vault: VaultRow, reading: ItemReading, nowUnixMs: numbe
     lastSuccessfulFailoverTime: timeOrNull(row.last_failover_at),
     lastSuccessfulTestFailoverTime: timeOrNull(row.last_test_failover_at),
     eventCorrelationId: row.id,
-    providerSpecificDetails: detailsBody(reading, nowUnixMs),
+    providerSpecificDetails: detailsBody(reading, failoverCheck, nowUnixMs),
   });
 }
 
-function detailsBody({ row, policy, machine }: ItemReading, nowUnixMs: number): JsonObject {
+function detailsBody(
+  { row, policy, machine }: ItemReading,
+  failoverCheck: FailoverCheck | undefined,
+  nowUnixMs: number,
+): JsonObject {
   const { facts, registration } = machine ?? {};
   const target = targetOf(row);
   const disks = facts?.disks ?? [];
@@ -147,8 +157,12 @@ function detailsBody({ row, policy, machine }: ItemReading, nowUnixMs: number): 
     selectedRecoveryAzureNetworkId: target.networkId ?? null,
     selectedTfoAzureNetworkId: target.testNetworkId ?? null,
     useManagedDisks: "true",
-    validationErrors: [],
-    openSiteRecovery: { replica: row.replica, testReplica: row.test_replica },
+    validationErrors: [...failoverErrorBodies(failoverCheck, row.machine_id)],
+    openSiteRecovery: {
+      replica: row.replica,
+      testReplica: row.test_replica,
+      failoverCheckedTime: timeOrNull(failoverCheck?.checkedUnixMs ?? null),
+    },
     totalDataTransferred: disks.reduce((bytes, disk) => bytes + disk.sentBytes, 0),
   };
 }

@@ -15,6 +15,8 @@ export type ItemSymptom = {
   readonly message: string;
   readonly causes: string;
   readonly remedy: string;
+  /** ARM's errorCategory; `Replication` where absent. */
+  readonly category?: "TestFailover";
 };
 
 /** Codes of the agent and the process server that are worth a look, while replication goes on all the same. */
@@ -90,7 +92,7 @@ export function healthErrorBody(
     errorSource: "OpenSiteRecovery",
     errorType: "Replication",
     errorLevel: symptom.level,
-    errorCategory: "Replication",
+    errorCategory: symptom.category ?? "Replication",
     errorCode: symptom.code,
     summaryMessage: symptom.message,
     errorMessage: symptom.message,

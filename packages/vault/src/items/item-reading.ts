@@ -4,6 +4,7 @@ import type { Uuid } from "@osr/base/uuid";
 import type { FabricMachine } from "@osr/contracts/fabric-protocol";
 
 import type { VaultDatabase, VaultTransaction } from "../database/database.ts";
+import type { FailoverCheck } from "./failover-check.ts";
 import type { ItemReading } from "./item-body.ts";
 import type { ItemRow } from "./item-row.ts";
 
@@ -34,8 +35,11 @@ export async function readItems(
     .leftJoin("job", (join) =>
       join.onRef("job.id", "=", "protected_item.job_id").on("job.ended_at", "is", null),
     )
+    .leftJoin("failover_check", "failover_check.item_id", "protected_item.id")
     .selectAll("protected_item")
     .select([
+      "failover_check.objections",
+      "failover_check.checked_at",
       "fabric.name as fabric_name",
       "policy.name as policy_name",
       "policy.rpo_threshold_minutes",
@@ -57,7 +61,6 @@ export async function readItems(
     );
   return (await query.execute()).map((row) => {
     const document = row.machine_document as unknown as FabricMachine | null;
-    const isRunning = row.job_id !== null && row.running_job_kind !== null;
     return {
       row: row satisfies ItemRow,
       fabric: { id: row.fabric_id, name: row.fabric_name },
@@ -67,13 +70,29 @@ export async function readItems(
         isMultiVm: row.is_multi_vm,
       },
       machine: document ?? undefined,
-      runningJob: isRunning
-        ? {
-            id: row.job_id ?? "",
-            kind: row.running_job_kind ?? "",
-            startedAt: row.job_started_at ?? row.job_created_at ?? 0,
-          }
-        : undefined,
+      failoverCheck: failoverCheckOf(row),
+      runningJob: runningJobOf(row),
     };
   });
+}
+
+function failoverCheckOf(row: {
+  readonly objections: unknown;
+  readonly checked_at: number | null;
+}): FailoverCheck | undefined {
+  if (row.checked_at === null) return undefined;
+  // As the check stored them.
+  const objections = row.objections as FailoverCheck["objections"];
+  return { objections, checkedUnixMs: row.checked_at };
+}
+
+function runningJobOf(row: {
+  readonly job_id: Uuid | null;
+  readonly running_job_kind: string | null;
+  readonly job_started_at: number | null;
+  readonly job_created_at: number | null;
+}): ItemReading["runningJob"] {
+  const { job_id: id, running_job_kind: kind } = row;
+  if (id === null || kind === null) return undefined;
+  return { id, kind, startedAt: row.job_started_at ?? row.job_created_at ?? 0 };
 }

@@ -206,6 +206,8 @@ async function updateItem(
     .set({ target: JSON.stringify(target), changed_at: context.clock.unixMs() })
     .where("id", "=", row.id)
     .execute();
+  // What was in the way may not be any more: the item is checked at the next look.
+  await tx.deleteFrom("failover_check").where("item_id", "=", row.id).execute();
   return accepted(
     await recordItemJob(request, tx, context, row, "UpdateDr", "Update the virtual machine"),
   );

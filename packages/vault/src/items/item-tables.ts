@@ -9,6 +9,15 @@ export type ItemTables = {
   protected_item: ProtectedItemTable;
   recovery_point: RecoveryPointTable;
   recovery_network: RecoveryNetworkTable;
+  failover_check: FailoverCheckTable;
+};
+
+/** Of items that have a point; migration 7. */
+export type FailoverCheckTable = {
+  item_id: Uuid;
+  /** ReplicaObjection[]. */
+  objections: Json<JsonValue>;
+  checked_at: UnixMs;
 };
 
 export type ProtectedItemTable = {

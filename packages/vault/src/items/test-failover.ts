@@ -143,13 +143,14 @@ async function testNetwork(
   return network;
 }
 
-/** Throws REPLICA_REFUSED with all that is in the way. */
+/** Throws REPLICA_REFUSED with all that keeps the machine from running. */
 export async function preflight(
   context: VaultContext,
   spec: ReplicaSpec,
   signal: AbortSignal,
 ): Promise<null> {
-  const objections = await context.replicas.preflight(spec, signal);
+  const found = await context.replicas.preflight(spec, signal);
+  const objections = found.filter(({ level }) => level === "error");
   if (objections.length === 0) return null;
   throw new OsrError(
     REPLICA_ERRORS.REPLICA_REFUSED,

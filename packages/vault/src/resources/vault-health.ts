@@ -35,8 +35,18 @@ export function vaultHealthRoutes(context: VaultContext, items: FabricItems): Re
       method: "POST",
       path: "V/replicationVaultHealth/default/refresh",
       action: `${ACTION}/refresh/action`,
-      summary: "Look at the vault's health again (it is always looked at when it is asked for)",
+      summary:
+        "Look again for what would be in the way of failovers (all other health is always looked at when it is asked for)",
       write: async (request, tx) => {
+        await tx
+          .deleteFrom("failover_check")
+          .where("item_id", "in", (items) =>
+            items
+              .selectFrom("protected_item")
+              .select("id")
+              .where("vault_id", "=", request.vault.id),
+          )
+          .execute();
         const jobId = await context.jobs.record(tx, {
           vaultId: request.vault.id,
           kind: "RefreshVaultHealth",

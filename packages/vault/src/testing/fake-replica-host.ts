@@ -19,6 +19,8 @@ export class FakeRecoverySite {
   /** Slots that have a point; the newest is the latest. */
   slots: readonly number[] = [10, 11, 12];
   readonly gate = new LeaseGate();
+  /** What else is in the way of every machine. */
+  objections: readonly ReplicaObjection[] = [];
   /** Makes the next start fail with this message. */
   failsNext: string | undefined;
 }
@@ -33,14 +35,20 @@ export class FakeReplicaHost implements ReplicaHost {
 
   preflight({ point }: ReplicaSpec): Promise<readonly ReplicaObjection[]> {
     const isThere = point.kind !== "custom" || this.site.slots.includes(point.slot);
-    return Promise.resolve(isThere ? [] : [{ code: "POINT_UNKNOWN", message: "no such point" }]);
+    const unknown = {
+      code: "POINT_UNKNOWN",
+      level: "error",
+      message: "no such point",
+      hint: "",
+    } as const;
+    return Promise.resolve([...(isThere ? [] : [unknown]), ...this.site.objections]);
   }
 
   async start(spec: ReplicaSpec, by: AskedBy, signal: AbortSignal): Promise<ReplicaFacts> {
     this.site.gate.pass(by);
     const known = this.site.replicas.get(spec.replicaId);
     if (known !== undefined) return known;
-    const [objection] = await this.preflight(spec);
+    const objection = (await this.preflight(spec)).find(({ level }) => level === "error");
     const message = objection?.message ?? this.site.failsNext;
     this.site.failsNext = undefined;
     if (message !== undefined) throw new OsrError(REPLICA_ERRORS.REPLICA_REFUSED, message);

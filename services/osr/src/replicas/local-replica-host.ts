@@ -7,7 +7,7 @@ import { type FailoverRequest, startFailover } from "@osr/failover/failover";
 import { planFailover } from "@osr/failover/failover-plan";
 import type { FailoverPorts } from "@osr/failover/failover-ports";
 import { choosePoint } from "@osr/failover/point-choice";
-import { LeaseGate } from "@osr/vault/replicas/lease-gate";
+import type { LeaseGate } from "@osr/vault/replicas/lease-gate";
 import type {
   AskedBy,
   ReplicaFacts,
@@ -16,8 +16,16 @@ import type {
 } from "@osr/contracts/replica-host";
 import type { ReplicaHost } from "@osr/vault/replicas/replica-host";
 
-/** Ports of failovers into the objects of one vault. */
-export type PortsOf = (vaultId: Uuid) => FailoverPorts;
+import { type HostCapacity, capacityObjections } from "./host-capacity.ts";
+
+type PortsOf = (vaultId: Uuid) => FailoverPorts;
+
+export type LocalReplicaPorts = {
+  /** Ports of failovers into the objects of one vault. */
+  readonly portsOf: PortsOf;
+  readonly gate: LeaseGate;
+  readonly capacity: () => HostCapacity;
+};
 
 const FIRST_BOOT_MS = 15 * 60_000;
 const {
@@ -48,26 +56,27 @@ type Starting = {
 export class LocalReplicaHost implements ReplicaHost, AsyncDisposable {
   readonly #portsOf: PortsOf;
   readonly #gate: LeaseGate;
+  readonly #capacity: () => HostCapacity;
   /** Machines of an earlier process that could not be taken over, and why. */
   readonly #orphans = new Map<Uuid, unknown>();
   readonly #machines = new Map<Uuid, FailedOverMachine>();
   readonly #starting = new Map<Uuid, Starting>();
 
-  private constructor(portsOf: PortsOf, gate: LeaseGate) {
+  private constructor({ portsOf, gate, capacity }: LocalReplicaPorts) {
     this.#portsOf = portsOf;
     this.#gate = gate;
+    this.#capacity = capacity;
   }
 
   /** Takes over what an earlier process of the same run directory has left. */
   static async open(
-    portsOf: PortsOf,
+    ports: LocalReplicaPorts,
     vaultIds: readonly Uuid[],
-    gate: LeaseGate,
     signal: AbortSignal,
   ): Promise<LocalReplicaHost> {
-    const host = new LocalReplicaHost(portsOf, gate);
+    const host = new LocalReplicaHost(ports);
     for (const vaultId of vaultIds) {
-      const { machines, failed } = await adoptFailedOverMachines(portsOf(vaultId), signal);
+      const { machines, failed } = await adoptFailedOverMachines(ports.portsOf(vaultId), signal);
       for (const machine of machines) host.#machines.set(machine.replicaId, machine);
       for (const { replicaId, error } of failed) host.#orphans.set(replicaId, error);
     }
@@ -78,11 +87,17 @@ export class LocalReplicaHost implements ReplicaHost, AsyncDisposable {
     const ports = this.#portsOf(spec.vaultId);
     try {
       const point = await choosePoint(spec.groupId, spec.point, ports, signal);
-      await planFailover(spec.machineId, point, ports, signal);
-      return [];
+      const { description, disks } = await planFailover(spec.machineId, point, ports, signal);
+      const need = {
+        cpuCount: spec.cpuCount ?? description.cpuCount,
+        memoryBytes: spec.memoryBytes ?? description.memoryBytes,
+        diskBytes: disks.reduce((bytes, { descriptor }) => bytes + descriptor.sizeBytes, 0),
+      };
+      return capacityObjections(need, this.#capacity());
     } catch (error) {
       if (!(error instanceof OsrError) || error.retryable || signal.aborted) throw error;
-      return [{ code: error.code, message: messageOf(error) }];
+      const { code, hint } = error;
+      return [{ code, level: "error", message: messageOf(error), hint }];
     }
   }
 

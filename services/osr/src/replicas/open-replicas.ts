@@ -14,6 +14,7 @@ import type { ObjectStore } from "@osr/repository/object-store";
 import { LeaseGate } from "@osr/vault/replicas/lease-gate";
 
 import { writeDurably } from "../site/durable-file.ts";
+import { measureCapacity } from "./host-capacity.ts";
 import { LocalReplicaHost } from "./local-replica-host.ts";
 
 const VAULT_FILE = "vault-id";
@@ -56,7 +57,11 @@ export async function openReplicas(
     known.set(vaultId, ports);
     return ports;
   };
-  return await LocalReplicaHost.open(portsOf, vaultsIn(directory), keptGate(directory), signal);
+  return await LocalReplicaHost.open(
+    { portsOf, gate: keptGate(directory), capacity: () => measureCapacity(directory) },
+    vaultsIn(directory),
+    signal,
+  );
 }
 
 /** Older vaults stay locked out when the host is restarted. */

@@ -9,7 +9,9 @@ import { type TestContext, test } from "node:test";
 import { must } from "@osr/base/assert";
 import { OsrError } from "@osr/base/errors";
 import { silentLog } from "@osr/base/log";
+import { GIB } from "@osr/base/units";
 import { uuidOfName } from "@osr/base/uuid";
+import type { ReplicaSpec } from "@osr/contracts/replica-host";
 import type { FailoverPorts } from "@osr/failover/failover-ports";
 import { ERRORS } from "@osr/failover/testing/copying-provider";
 import { type FailoverRig, failoverRig } from "@osr/failover/testing/failover-rig";
@@ -17,11 +19,18 @@ import { LeaseGate } from "@osr/vault/replicas/lease-gate";
 import type { ReplicaHost } from "@osr/vault/replicas/replica-host";
 import { type HostUnderTest, replicaHostContract } from "@osr/vault/replicas/replica-host.contract";
 
+import type { HostCapacity } from "./host-capacity.ts";
 import { LocalReplicaHost } from "./local-replica-host.ts";
 import { ReplicaHostClient } from "./replica-host-client.ts";
 import { ReplicaHostServer } from "./replica-host-server.ts";
 
 const { signal } = new AbortController();
+const ROOMY: HostCapacity = {
+  cpuCount: 1,
+  memoryBytes: 2 * GIB,
+  memoryFreeBytes: GIB,
+  diskFreeBytes: GIB,
+};
 
 /** A machine with two points, whose replicas are started by a provider that reads all of their disks over NBD. */
 async function rigWithPoints(t: TestContext): Promise<{
@@ -52,7 +61,9 @@ async function rigWithPoints(t: TestContext): Promise<{
       // A process that has died serves nothing any more.
       for (const host of hosts.splice(0)) await host[Symbol.asyncDispose]();
       const gate = new LeaseGate(lease, (token) => (lease = token));
-      const host = await LocalReplicaHost.open(portsOf, [rig.vault.vaultId], gate, signal);
+      const capacity = (): HostCapacity => ROOMY;
+      const ports = { portsOf, gate, capacity };
+      const host = await LocalReplicaHost.open(ports, [rig.vault.vaultId], signal);
       hosts.push(host);
       return host;
     },
@@ -132,6 +143,18 @@ test("over the socket: a caller that gives up leaves nothing of the replica behi
   await assert.rejects(client.start(asked, by, giveUp.signal), /the job was cancelled/);
   assert.deepEqual(await rig.leftovers(), []);
   assert.deepEqual(await client.list(), []);
+});
+
+test("over the socket: what a machine would lack here is told before it is started", async (t) => {
+  const { spec, open } = await rigWithPoints(t);
+  const { client } = await served(t, open);
+  const found = async (more: Partial<ReplicaSpec>): Promise<readonly string[]> => {
+    const asked = { ...spec, replicaId: uuidOfName("replica", "big"), ...more };
+    return (await client.preflight(asked, signal)).map(({ code, level }) => `${code} ${level}`);
+  };
+  assert.deepEqual(await found({ cpuCount: 2 }), ["CAPACITY_CPU warning"]);
+  assert.deepEqual(await found({ memoryBytes: 3 * GIB }), ["CAPACITY_MEMORY error"]);
+  assert.deepEqual(await found({}), []);
 });
 
 test("over the socket: nobody but its owner may open it, and errors keep code and remedy", async (t) => {
