@@ -99,7 +99,7 @@ export class TestSite implements AsyncDisposable {
   }
 
   /** Registers with the vault, or takes over the fabric there. */
-  async register(vault: FakeVault, fabricId?: Uuid): Promise<Uuid> {
+  async register(vault: Pick<FakeVault, "credentials">, fabricId?: Uuid): Promise<Uuid> {
     const { site } = this;
     const identity = await registerFabric(
       {

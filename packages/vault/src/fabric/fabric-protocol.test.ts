@@ -135,16 +135,18 @@ test("machines are moved to a process server that the fabric has, and to no othe
     [server.id, server.cpuLoadStatus, server.spaceUsageStatus],
     [id, "Yellow", "Red"],
   );
-  const move = async (target: string): Promise<number> => {
+  const move = async (target: string, vmsToMigrate?: string[]): Promise<number> => {
     const properties = {
       sourceProcessServerId: "x",
       targetProcessServerId: target,
-      updateType: "SystemLevel",
+      updateType: vmsToMigrate === undefined ? "SystemLevel" : "ServerLevel",
+      vmsToMigrate,
     };
     const path = api("replicationFabrics/moving/reassociateGateway");
     return (await vault.request("POST", path, { body: { properties } })).status;
   };
   assert.deepEqual([await move(id.toUpperCase()), await move(fabric.fabricId)], [202, 400]);
+  assert.deepEqual([await move(id, []), await move(id, ["no machine"])], [400, 400]);
 });
 
 test("what anybody may read tells that the vault works, and describes its API", async () => {

@@ -66,6 +66,11 @@ async function reassociate(
         or machine.document -> 'facts' ->> 'processServerId' = ${source})
       and (not ${isNamed} or item.machine_id::text = any(${named}) or item.key = any(${named}))
     returning item.id`.execute(tx);
+  if (isNamed && rows.length === 0)
+    throw badRequest(
+      "properties.vmsToMigrate",
+      "names no machine that properties.sourceProcessServerId has at the moment",
+    );
   if (rows.length > 0) await context.fabrics.changed(tx, fabric.id);
   const jobId = await context.jobs.record(tx, {
     vaultId: request.vault.id,
