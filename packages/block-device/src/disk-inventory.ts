@@ -66,7 +66,7 @@ export async function readDiskInventory(options: InventoryOptions): Promise<Disk
       sizeBytes: disk.sizeBytes,
       logicalSectorBytes: disk.logicalSectorBytes,
       isBoot: name === bootName,
-      swapRanges: swapRangesOf(name, roots),
+      swapRanges: swapRangesOf(disk, roots),
     });
   }
   for (const wanted of options.selection) {

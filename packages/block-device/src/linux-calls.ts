@@ -10,6 +10,7 @@ export const EOPNOTSUPP = 95;
 
 const FIFREEZE = 0xc0045877n;
 const FITHAW = 0xc0045878n;
+const FIEMAP = 0xc020660bn;
 
 /** System calls on file systems that Node has no function for. Each returns 0 or the error number, and blocks. */
 export type LinuxCalls = {
@@ -18,6 +19,8 @@ export type LinuxCalls = {
   thaw(fd: number): number;
   /** Syncs the file system of an open file. */
   syncFileSystem(fd: number): number;
+  /** Fills a request (struct fiemap, with room for extents behind it) with where an open file lies on its device. */
+  mapExtents(fd: number, request: Buffer): number;
 };
 
 let loaded: LinuxCalls | undefined;
@@ -41,6 +44,10 @@ function load(): LinuxCalls {
     syncfs: { arguments: ["i32"], return: "i32" },
     __errno_location: { arguments: [], return: "pointer" },
   });
+  // A symbol has one signature in a library: this one takes memory.
+  const { functions: withMemory } = ffi.dlopen(null, {
+    ioctl: { arguments: ["i32", "u64", "buffer"], return: "i32" },
+  });
   // The address is fixed for a thread; asking for it later could itself change what it points at.
   const errnoAddress = functions["__errno_location"]();
   const errorNumber = (result: number): number => (result === 0 ? 0 : ffi.getInt32(errnoAddress));
@@ -48,5 +55,6 @@ function load(): LinuxCalls {
     freeze: (fd) => errorNumber(functions.ioctl(fd, FIFREEZE, 0n)),
     thaw: (fd) => errorNumber(functions.ioctl(fd, FITHAW, 0n)),
     syncFileSystem: (fd) => errorNumber(functions.syncfs(fd)),
+    mapExtents: (fd, request) => errorNumber(withMemory.ioctl(fd, FIEMAP, request)),
   };
 }

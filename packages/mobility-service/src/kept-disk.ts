@@ -1,6 +1,7 @@
+import { createHash } from "node:crypto";
+
 import { must } from "@osr/base/assert";
 import { blocksOf } from "@osr/base/block-range";
-import { KIB } from "@osr/base/units";
 import type { Uuid } from "@osr/base/uuid";
 import { isUuid } from "@osr/base/uuid";
 import type { ProtectableDisk } from "@osr/block-device/protected-disk";
@@ -11,7 +12,7 @@ import { pagesOf } from "./dirty-set.ts";
 import type { KeptFields, KeptNumbers, KeptText } from "./kept-fields.ts";
 import type { ResyncReason } from "./resync-reason.ts";
 
-const LABEL_BYTES_MAX = 2 * KIB;
+const LABEL_BYTES = 64;
 const DISK_ID_BYTES = 40;
 const REASON_BYTES_MAX = 32;
 
@@ -52,7 +53,7 @@ export class KeptDisk {
     this.slot = slot;
     this.#words = fields.words(WORDS);
     this.throughs = fields.words(INTERVALS_OPEN_MAX);
-    this.#label = fields.text(LABEL_BYTES_MAX);
+    this.#label = fields.text(LABEL_BYTES);
     this.#diskId = fields.text(DISK_ID_BYTES);
     this.#reason = fields.text(REASON_BYTES_MAX);
     this.#acked = fields.numbers(3);
@@ -193,5 +194,7 @@ export class KeptDisk {
 /** What must not have changed. Where swap was, nothing was followed. */
 function labelOf(disk: ProtectableDisk): string {
   const { identity, sizeBytes, sequence, major, minor, swapRanges } = disk;
-  return JSON.stringify({ identity, sizeBytes, sequence, major, minor, swapRanges });
+  const label = JSON.stringify({ identity, sizeBytes, sequence, major, minor, swapRanges });
+  // A swap file may be in many pieces.
+  return createHash("sha256").update(label).digest("hex");
 }

@@ -15,7 +15,7 @@ import type { ReplicationLimits } from "./replication-limits.ts";
 
 /** "OSRK", as a little-endian word, and the version of the layout. */
 const MAGIC = 0x4b52534f;
-const VERSION = 1;
+const VERSION = 2;
 const MAGIC_WORD = 0;
 const VERSION_WORD = 1;
 const READY_WORD = 2;
