@@ -13,8 +13,9 @@ import { kill } from "./scenarios/kill.ts";
 import { outage } from "./scenarios/outage.ts";
 import { lifecycleSdk } from "./scenarios/lifecycle-sdk.ts";
 import { resync } from "./scenarios/resync.ts";
+import { uefi } from "./scenarios/uefi.ts";
 
-const SCENARIOS: readonly Scenario[] = [fastPoints, kill, outage, resync, lifecycleSdk];
+const SCENARIOS: readonly Scenario[] = [fastPoints, kill, outage, resync, uefi, lifecycleSdk];
 
 const HELP = `usage: npm run e2e -- NAME [--json FILE]
 

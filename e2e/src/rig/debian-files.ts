@@ -4,6 +4,8 @@ import { guestShellScript } from "./guest-shell-script.ts";
 /** UUIDs of the file systems of the Debian machine; fixed, since the boot loader looks for them. */
 export const ROOT_UUID = "11111111-1111-4111-8111-111111111111";
 export const DATA_UUID = "22222222-2222-4222-8222-222222222222";
+/** Of the EFI system partition of a machine that has one. */
+export const ESP_VOLUME_ID = "3333-3333";
 
 /** Port of the machine's HTTP service. */
 export const HTTP_PORT = 8080;
@@ -95,17 +97,20 @@ menuentry Debian {
 }
 `;
 
+/** What the machine mounts at its start. */
+export function fstab(firmware: "bios" | "uefi"): string {
+  const root = `UUID=${ROOT_UUID} / ext4 defaults,errors=remount-ro 0 0\n`;
+  const data = `UUID=${DATA_UUID} /data ext4 defaults 0 0\n`;
+  const esp = `UUID=${ESP_VOLUME_ID} /boot/efi vfat umask=0077 0 0\n`;
+  return firmware === "bios" ? root + data : root + data + esp;
+}
+
 /** Files of the Debian machine beside what its packages bring. */
 export const DEBIAN_FILES: readonly GuestFile[] = [
   { path: "etc/hostname", content: "web01\n" },
   { path: "etc/hosts", content: "127.0.0.1 localhost web01\n" },
   { path: "etc/resolv.conf", content: "" },
-  {
-    path: "etc/fstab",
-    content: `UUID=${ROOT_UUID} / ext4 defaults,errors=remount-ro 0 0
-UUID=${DATA_UUID} /data ext4 defaults 0 0
-`,
-  },
+  { path: "etc/fstab", content: fstab("bios") },
   { path: "etc/systemd/network/20-dhcp.network", content: NETWORK },
   { path: "etc/systemd/system/rig-http.service", content: HTTP_UNIT },
   { path: "etc/systemd/system/rig-shell.service", content: SHELL_UNIT },

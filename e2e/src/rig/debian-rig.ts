@@ -6,6 +6,7 @@ import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { MINUTE_MS, SECOND_MS } from "@osr/base/units";
 import { randomUuid } from "@osr/base/uuid";
 
+import type { Firmware } from "./boot-disk.ts";
 import { runCommand } from "./commands.ts";
 import { HTTP_PORT } from "./debian-files.ts";
 import { debianImages } from "./debian-image.ts";
@@ -34,11 +35,13 @@ export type DebianMachine = AsyncDisposable & {
  */
 export async function startDebianMachine(options: {
   readonly directory: string;
+  /** Default: bios. */
+  readonly firmware?: Firmware;
   readonly narrator: Narrator;
   readonly signal?: AbortSignal;
 }): Promise<DebianMachine> {
-  const { directory, narrator, signal } = options;
-  const images = await debianImages(narrator, signal);
+  const { directory, firmware = "bios", narrator, signal } = options;
+  const images = await debianImages(firmware, narrator, signal);
   const disks: MachineDisk[] = [];
   for (const [name, base] of [
     ["root", images.rootPath],
@@ -62,6 +65,7 @@ export async function startDebianMachine(options: {
           memoryMib: 1024,
           biosUuid: randomUuid(systemRandomness),
           disks,
+          firmware,
           forwardedPorts: [HTTP_PORT],
         },
         signal,

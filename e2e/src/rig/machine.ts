@@ -6,6 +6,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { OsrError, messageOf } from "@osr/base/errors";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
 import { SECOND_MS } from "@osr/base/units";
+import { ensureFirmwareVariables, findUefiFirmware } from "@osr/compute-qemu/firmware";
 import { probeAccelerator } from "@osr/compute-qemu/kvm-probe";
 import { type QmpClient, connectQmp } from "@osr/compute-qemu/qmp-client";
 
@@ -40,6 +41,8 @@ export type MachineOptions = {
   readonly disks: readonly MachineDisk[];
   /** Boots this; without it, the first disk's boot loader. */
   readonly kernel?: { readonly imagePath: string; readonly initramfsPath: string };
+  /** Of what looks for that boot loader. Default: bios. */
+  readonly firmware?: "bios" | "uefi";
   /** TCP ports of the machine that are reachable on the host's loopback. */
   readonly forwardedPorts: readonly number[];
 };
@@ -68,7 +71,8 @@ export class Machine implements AsyncDisposable {
   /** Powers a machine on. Its shell is connected, and not yet ready: see GuestShell.ready. */
   static async start(options: MachineOptions, signal?: AbortSignal): Promise<Machine> {
     await using log = await open(join(options.directory, "qemu.log"), "a");
-    const child = spawnTied(QEMU, qemuArguments(options, await acceleratorArguments()), {
+    const platform = [...(await acceleratorArguments()), ...(await firmwareArguments(options))];
+    const child = spawnTied(QEMU, qemuArguments(options, platform), {
       stdio: ["ignore", log.fd, log.fd],
       cwd: options.directory,
     });
@@ -140,12 +144,23 @@ async function acceleratorArguments(): Promise<readonly string[]> {
     : ["-accel", "tcg,thread=multi", "-cpu", "max"];
 }
 
-function qemuArguments(options: MachineOptions, accelerator: readonly string[]): string[] {
+async function firmwareArguments(options: MachineOptions): Promise<readonly string[]> {
+  if (options.firmware !== "uefi") return [];
+  const firmware = await findUefiFirmware();
+  const variables = join(options.directory, "firmware-variables.fd");
+  await ensureFirmwareVariables(firmware, variables);
+  return [
+    ["-drive", `if=pflash,unit=0,format=raw,readonly=on,file=${firmware.codeFile}`],
+    ["-drive", `if=pflash,unit=1,format=raw,file=${variables}`],
+  ].flat();
+}
+
+function qemuArguments(options: MachineOptions, platform: readonly string[]): string[] {
   const forwards = options.forwardedPorts.map((port) => `,hostfwd=tcp:127.0.0.1:0-:${port}`);
   const serial = (name: string): string[] => ["-serial", `unix:${name},server=on,wait=off`];
   return [
     ["-name", options.name, "-nodefaults", "-display", "none", "-S"],
-    ["-machine", "q35", ...accelerator, "-uuid", options.biosUuid],
+    ["-machine", "q35", ...platform, "-uuid", options.biosUuid],
     ["-smp", String(options.cpuCount), "-m", String(options.memoryMib)],
     ["-serial", "file:console.log", ...serial("shell"), ...serial("hook"), ...serial("ledger")],
     ["-qmp", "unix:qmp,server=on,wait=off"],

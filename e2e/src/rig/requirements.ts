@@ -7,6 +7,8 @@ const PROGRAMS = [
   "qemu-nbd",
   "nbdcopy",
   "mke2fs",
+  "mkfs.vfat",
+  "mcopy",
   "cpio",
   "strip",
   "busybox",
