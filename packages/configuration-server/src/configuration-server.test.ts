@@ -142,7 +142,7 @@ test("whoever has no valid certificate of the right role is refused", async () =
   const { configurationServer } = agent.identity;
   const intruder = Object.assign({}, stranger.identity, { authorityPem, configurationServer });
   using forged = new TestRole(intruder);
-  await assert.rejects(forged.settings(), coded("CERTIFICATE_REQUIRED"));
+  await assert.rejects(forged.settings(), coded("CERTIFICATE_UNTRUSTED"));
   await agent.report();
   site.site.state.revokeMember(agent.id, systemClock.unixMs());
   await site.stop();

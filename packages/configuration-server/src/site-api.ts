@@ -13,6 +13,7 @@ import {
 } from "@osr/contracts/enrolment";
 import { gatewayFactsShape, machineReplicationFactsShape } from "@osr/contracts/replication-facts";
 import { SITE_ROUTES, SITE_WAIT_MS, machineRegistrationShape } from "@osr/contracts/site-protocol";
+import { certificateRefusal } from "@osr/https/certificate-refusal";
 import { type PeerName, peerNameOf } from "@osr/https/peer-name";
 import { sendError, sendJson } from "@osr/https/replies";
 import { readBody } from "@osr/https/request-body";
@@ -115,13 +116,16 @@ export class SiteApi {
     }
   }
 
-  /** Who asks. No roles: any that has a certificate. Throws CERTIFICATE_REQUIRED, CERTIFICATE_REVOKED, ROLE_FORBIDDEN. */
+  /** Who asks. No roles: any that has a certificate. Throws ROLE_FORBIDDEN, CERTIFICATE_REQUIRED, _REVOKED, _EXPIRED, _UNTRUSTED. */
   #peer(request: IncomingMessage, ...roles: readonly CertificateRole[]): PeerName {
     const peer = peerNameOf(request);
     if (peer === undefined)
-      throw new OsrError(
-        CONFIGURATION_SERVER_ERRORS.CERTIFICATE_REQUIRED,
-        "the request comes without a certificate of this site",
+      throw (
+        certificateRefusal(request) ??
+        new OsrError(
+          CONFIGURATION_SERVER_ERRORS.CERTIFICATE_REQUIRED,
+          "the certificate of this site names no role",
+        )
       );
     if (this.#parts.model.isRevoked(peer.id))
       throw new OsrError(

@@ -132,12 +132,7 @@ export class HttpsClient implements Disposable {
       code !== undefined && UNTRUSTED_CODE.test(code)
         ? HTTPS_ERRORS.PEER_UNTRUSTED
         : HTTPS_ERRORS.PEER_UNAVAILABLE;
-    // A Node server just hangs up on a client whose certificate it does not accept.
-    const doubt =
-      code === "ECONNRESET" && this.#options.identity !== undefined
-        ? " (is our certificate one of the authority that the peer trusts?)"
-        : "";
-    return new OsrError(info, `${this.#base.host}: ${messageOf(error)}${doubt}`, { cause: error });
+    return new OsrError(info, `${this.#base.host}: ${messageOf(error)}`, { cause: error });
   }
 }
 

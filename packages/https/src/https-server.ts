@@ -8,13 +8,14 @@ import type { Log } from "@osr/base/log";
 import type { Scheduler } from "@osr/base/scheduler";
 import { KIB, MIB, MINUTE_MS, SECOND_MS } from "@osr/base/units";
 
+import { certificateRefusal } from "./certificate-refusal.ts";
 import { HTTPS_ERRORS } from "./https-errors.ts";
 import { sendError } from "./replies.ts";
 
 export type ServerTls = {
   readonly certificatePem: string;
   readonly privateKeyPem: string;
-  /** Where present, every client must show a certificate of this authority, or the handshake fails. */
+  /** Where present, every client must show a certificate of this authority, or its requests are refused: see certificateRefusal. */
   readonly clientAuthorityPem?: string;
   /** `optional`: clients without a certificate, or with one that is not accepted, come in as nobody: see peerNameOf. */
   readonly clientCertificate?: "required" | "optional";
@@ -113,14 +114,13 @@ export async function startHttpsServer(options: HttpsServerOptions): Promise<Htt
 
 function tlsOptions(tls: ServerTls): TlsOptions {
   const { certificatePem, privateKeyPem, clientAuthorityPem, revokedPem } = tls;
-  const isRequired = tls.clientCertificate !== "optional";
   return {
     cert: certificatePem,
     key: privateKeyPem,
     minVersion: "TLSv1.3",
     ...(clientAuthorityPem === undefined
       ? {}
-      : { ca: clientAuthorityPem, requestCert: true, rejectUnauthorized: isRequired }),
+      : { ca: clientAuthorityPem, requestCert: true, rejectUnauthorized: false }),
     ...(revokedPem === undefined ? {} : { crl: revokedPem }),
   };
 }
@@ -155,6 +155,7 @@ class RequestsUnderWay {
   readonly #handler: RequestHandler;
   readonly #log: Log;
   readonly #limits: HttpsServerLimits;
+  readonly #isCertificateRequired: boolean;
   readonly #running = new Map<AbortController, Promise<void>>();
   #stopping = false;
 
@@ -162,6 +163,9 @@ class RequestsUnderWay {
     this.#handler = options.handler;
     this.#log = options.log;
     this.#limits = limits;
+    const { clientAuthorityPem, clientCertificate } = options.tls;
+    this.#isCertificateRequired =
+      clientAuthorityPem !== undefined && clientCertificate !== "optional";
   }
 
   take(request: IncomingMessage, response: ServerResponse): void {
@@ -193,6 +197,11 @@ class RequestsUnderWay {
   ): Promise<void> {
     try {
       if (this.#stopping) throw new OsrError(HTTPS_ERRORS.STOPPING, "the role is being stopped");
+      const refusal = this.#isCertificateRequired ? certificateRefusal(request) : undefined;
+      if (refusal !== undefined) {
+        response.setHeader("connection", "close");
+        throw refusal;
+      }
       await this.#handler(request, response, signal);
     } catch (error) {
       if (signal.aborted && response.destroyed)

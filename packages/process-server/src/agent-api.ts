@@ -1,5 +1,4 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { TLSSocket } from "node:tls";
 
 import { DISK_BYTES_MAX } from "@osr/base/block-range";
 import { OsrError, isRetryable, messageOf } from "@osr/base/errors";
@@ -21,9 +20,9 @@ import {
   routes,
   sessionRequestShape,
 } from "@osr/contracts/agent-protocol";
-import { certificateNameOf } from "@osr/contracts/certificate-name";
 import { GRANULES_PER_REQUEST_MAX, granulesOf } from "@osr/contracts/disk-comparison";
 import { decodeHrlHeader } from "@osr/contracts/hrl-record";
+import { peerNameOf } from "@osr/https/peer-name";
 import { sendError, sendJson } from "@osr/https/replies";
 import { readBody } from "@osr/https/request-body";
 
@@ -337,21 +336,14 @@ function sendBytes(response: ServerResponse, bytes: Buffer): void {
   response.end(bytes);
 }
 
-const machineIds = new WeakMap<object, Uuid>();
-
-/** The machine that the client certificate names. Read once for each connection. Throws CERTIFICATE_REQUIRED. */
-function machineIdOf({ socket }: IncomingMessage): Uuid {
-  const known = machineIds.get(socket);
-  if (known !== undefined) return known;
-  const certificate = (socket as TLSSocket).getPeerCertificate();
-  const name = certificateNameOf(certificate.subjectaltname);
-  if (name?.role !== "mobility-service")
-    throw new OsrError(
-      PROCESS_SERVER_ERRORS.CERTIFICATE_REQUIRED,
-      "the client certificate names no mobility service",
-    );
-  machineIds.set(socket, name.id);
-  return name.id;
+/** The machine that the client certificate names. Throws CERTIFICATE_REQUIRED. */
+function machineIdOf(request: IncomingMessage): Uuid {
+  const peer = peerNameOf(request);
+  if (peer?.role === "mobility-service") return peer.id;
+  throw new OsrError(
+    PROCESS_SERVER_ERRORS.CERTIFICATE_REQUIRED,
+    "the client certificate names no mobility service",
+  );
 }
 
 async function readJson<T>(request: IncomingMessage, shape: Shape<T>): Promise<T> {

@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { issueCertificate } from "@osr/certificates/site-authority";
+import { certificateFacts } from "@osr/certificates/certificate-facts";
+import { createRevocationList } from "@osr/certificates/revocation-list";
+import { type Identity, createAuthority, issueCertificate } from "@osr/certificates/site-authority";
 import { systemClock } from "@osr/base/platform/system-clock";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
+import { HOUR_MS } from "@osr/base/units";
 import { uuidOfName } from "@osr/base/uuid";
 import { certificateUri } from "@osr/contracts/certificate-name";
 import { HttpsClient } from "@osr/https/https-client";
@@ -51,8 +54,56 @@ test("only certificates that name a mobility service are let in", async () => {
     scheduler: systemScheduler,
   });
   await assert.rejects(stranger.request({ method: "POST", path: "/v1/session" }), {
-    code: "PEER_UNTRUSTED",
+    code: "CERTIFICATE_REQUIRED",
   });
+});
+
+test("a certificate that is expired, of another authority or revoked is refused by its name, and nobody else", async () => {
+  await using testbed = await openTestbed();
+  const store = await openStore(testbed.storeFolder);
+  await using running = await runServer(testbed, { store });
+  const { port, server } = running;
+  using good = await agentOf(testbed, port, uuidOfName("machine", "good"));
+  await good.openSession([DISK]);
+
+  const authorityPem = testbed.authority.certificatePem;
+  const agentWith = (identity: Identity): TestAgent =>
+    new TestAgent({ machineId, port, identity, authorityPem });
+  const issue = (authority: Identity, daysAgo: number): Promise<Identity> =>
+    issueCertificate(authority, {
+      commonName: "agent",
+      uri: certificateUri({ role: "mobility-service", id: machineId }),
+      days: 1,
+      clock: { ...systemClock, unixMs: () => systemClock.unixMs() - daysAgo * 24 * HOUR_MS },
+      usage: "client",
+    });
+  const other = await createAuthority({ commonName: "test", days: 1, clock: systemClock });
+  using expired = agentWith(await issue(testbed.authority, 2));
+  await assert.rejects(expired.openSession([DISK]), { code: "CERTIFICATE_EXPIRED" });
+  using foreign = agentWith(await issue(other, 0));
+  await assert.rejects(foreign.openSession([DISK]), { code: "CERTIFICATE_UNTRUSTED" });
+
+  const identity = await issue(testbed.authority, 0);
+  using before = agentWith(identity);
+  await before.openSession([DISK]);
+  const { serial } = certificateFacts(identity.certificatePem);
+  const revoked = [{ serial, revokedUnixMs: systemClock.unixMs() }];
+  server.replaceCertificate({
+    ...testbed.serverIdentity,
+    clientAuthorityPem: authorityPem,
+    revokedPem: await createRevocationList(testbed.authority, revoked, systemClock),
+  });
+  server.withdraw(machineId);
+  // What it holds open does not help it either.
+  await assert.rejects(before.heartbeat(), { code: "SESSION_REPLACED" });
+  using after = agentWith(identity);
+  await assert.rejects(after.openSession([DISK]), { code: "CERTIFICATE_REVOKED" });
+
+  const { diskId, nextInterval } = good.granted(DISK.identity);
+  await good.send(
+    diskId,
+    encodeChanges([data(1)], { session: 1, interval: nextInterval, recordNo: 0 }),
+  );
 });
 
 test("a machine writes only its own disks, and only within them", async () => {
