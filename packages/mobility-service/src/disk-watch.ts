@@ -22,6 +22,8 @@ export type DiskChanges = {
 export interface DiskWatch {
   /** Compares the machine's disks with those that are known. Each of `known` is in neither list where it is as it was. */
   look(known: readonly ProtectableDisk[]): Promise<DiskChanges>;
+  /** Whether somebody wants the disk of this identity left out by now; `look` is not asked about those. */
+  isLeftOut(identity: string): boolean;
   /**
    * False where areas have come into use as swap, or are it no more, since the disks were looked at: what was ignored of them
    * may be data by now. Synchronous, for the time between freeze and thaw.

@@ -61,6 +61,40 @@ test("a disk that vanishes is critical and points are missed; the others go on, 
   await stop(world);
 });
 
+test("a disk that is left out later leaves alone, and one that is taken in again is compared alone", async () => {
+  const world = await calmWorld(BIG);
+  await nextPoint(world);
+  const identity = world.machine.disks[1]?.disk.identity ?? "";
+  const before = world.service.status().disks[0];
+  world.machine.leftOut.add(identity);
+  world.machine.writeBlocks(1, 300);
+  assert.ok(await world.until(() => world.service.status().disks.length === 1, 30_000));
+  await nextPoint(world);
+  assert.equal(world.service.status().state, "protected");
+  assert.equal(world.server.offeredPoints().at(-1)?.disks.length, 1);
+  world.machine.writeBlocks(1, 25);
+  world.machine.leftOut.delete(identity);
+  const disksOfNewest = (): number => world.server.offeredPoints().at(-1)?.disks.length ?? 0;
+  assert.ok(await world.until(() => upload(world) || disksOfNewest() === 2, 120_000));
+  const [first, returned] = world.service.status().disks;
+  assert.equal(returned?.lastResync?.reason, "DISK_CHANGED");
+  const differingBytes = returned?.lastResync?.differingBytes ?? 0;
+  assert.ok(differingBytes >= 25 * 4096 && differingBytes < (returned?.sizeBytes ?? 0));
+  assert.deepEqual([before?.lastResync, first?.lastResync], [undefined, undefined]);
+  assert.deepEqual(world.wrongTags, []);
+  assert.deepEqual(world.service.status().missedReasons, {});
+  await stop(world);
+});
+
+test("the last disk of a machine is not left out", async () => {
+  const world = await calmWorld(BIG);
+  for (const { disk } of world.machine.disks) world.machine.leftOut.add(disk.identity);
+  await nextPoint(world);
+  await world.until(() => upload(world), 20_000);
+  assert.equal(world.service.status().disks.length, 2);
+  await stop(world);
+});
+
 test("a disk that grows while the agent runs is compared at its new size", async () => {
   const world = await calmWorld(BIG);
   await nextPoint(world);

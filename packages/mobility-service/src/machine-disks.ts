@@ -29,6 +29,8 @@ export type MachineDisksParts = Omit<
 /** What an earlier process left of a disk, and its place in the tracker, which has it already. */
 type KnownDisk = { readonly index: number; readonly kept: KeptDisk; readonly isResumed: boolean };
 
+type MachineDiskChanges = DiskChanges & { readonly leaving: readonly MachineDisk[] };
+
 const SECTOR_BYTES = 512;
 
 /** As a tracker takes it. */
@@ -40,7 +42,8 @@ export function trackedDisk(disk: ProtectableDisk, eventDevices: readonly number
 /**
  * The disks of the machine, as they come and go. A disk that vanishes stays in the set, in trouble, until it is back: a
  * machine without one of its disks has no recovery points. One that comes back, or is not what it was, takes the place of the
- * one of the same identity, and is compared with its log.
+ * one of the same identity, and is compared with its log. One that is left out from now on leaves the set, and the others go
+ * on as they are.
  */
 export class MachineDisks {
   readonly #parts: MachineDisksParts;
@@ -92,8 +95,15 @@ export class MachineDisks {
   }
 
   /** What a disk watch should know of. */
-  #known(): readonly ProtectableDisk[] {
-    return this.#disks.flatMap((disk) => (disk.isVanished ? [] : [disk.replication.disk]));
+  #known(leaving: readonly MachineDisk[]): readonly ProtectableDisk[] {
+    return this.#disks.flatMap((disk) =>
+      disk.isVanished || leaving.includes(disk) ? [] : [disk.replication.disk],
+    );
+  }
+
+  /** Those that are to be left out by now. */
+  #leaving(diskWatch: DiskWatch): readonly MachineDisk[] {
+    return this.#disks.filter(({ replication }) => diskWatch.isLeftOut(replication.disk.identity));
   }
 
   /** As a session asks for them. */
@@ -146,14 +156,20 @@ export class MachineDisks {
   async look(ports: {
     readonly diskWatch: DiskWatch;
     readonly log: Log;
-  }): Promise<DiskChanges | undefined> {
+  }): Promise<MachineDiskChanges | undefined> {
     const { diskWatch, log } = ports;
     try {
-      const changes = await diskWatch.look(this.#known());
+      const leaving = this.#leaving(diskWatch);
+      // A machine without any disk is not replicated: whoever wants that disables its protection.
+      if (leaving.length === this.#disks.length) return undefined;
+      const changes = { ...(await diskWatch.look(this.#known(leaving))), leaving };
       this.#lookFailed = false;
       for (const { name, identity } of changes.vanished)
         log.error("a disk has vanished", { name, identity });
-      return changes.appeared.length + changes.vanished.length === 0 ? undefined : changes;
+      for (const { replication } of leaving)
+        log.info("a disk is left out from now on", { name: replication.disk.name });
+      const count = changes.appeared.length + changes.vanished.length + leaving.length;
+      return count === 0 ? undefined : changes;
     } catch (error) {
       if (!this.#lookFailed) log.warn("cannot look for disks", { error });
       this.#lookFailed = true;
@@ -162,13 +178,21 @@ export class MachineDisks {
   }
 
   /** Takes what a disk watch found. Returns true where a new session is needed. */
-  change({ appeared, vanished }: DiskChanges, options: { readonly isMember: boolean }): boolean {
+  change(
+    { appeared, vanished, leaving }: MachineDiskChanges,
+    options: { readonly isMember: boolean },
+  ): boolean {
     for (const { identity } of vanished) {
       const disk = this.#disks.find((each) => each.replication.disk.identity === identity);
       this.#forget(must(disk, "a known disk"));
     }
+    for (const disk of leaving) {
+      this.#forget(disk);
+      this.#replaced.push(disk);
+    }
+    this.#disks = this.#disks.filter((disk) => !leaving.includes(disk));
     for (const opened of appeared) this.add(opened, { ...options, startReason: "DISK_CHANGED" });
-    return appeared.length > 0;
+    return appeared.length + leaving.length > 0;
   }
 
   /** Its device number may come to mean another disk, and what changed meanwhile is not known: a cut that is under way fails. */

@@ -9,7 +9,11 @@ import type { MachineSettings, SettingsSource } from "./settings-source.ts";
 const RETRY_MS = 30 * SECOND_MS;
 
 /** A mobility service that is ready to run; disposing of it lets go of disks and tracker. */
-export type OpenReplication = AsyncDisposable & { readonly service: MobilityService };
+export type OpenReplication = AsyncDisposable & {
+  readonly service: MobilityService;
+  /** Leaves out the disks of these identities from now on; the others go on as they are. */
+  readonly exclude: (disks: readonly string[]) => void;
+};
 
 export type SupervisorPorts = {
   readonly source: SettingsSource;
@@ -45,7 +49,7 @@ export async function superviseMachine(ports: SupervisorPorts, signal: AbortSign
   }
 }
 
-/** Runs until the signal, until settings want another selection of disks or none, or until the service ends. */
+/** Runs until the signal, until settings want no replication any more, or until the service ends. */
 async function protect(
   { source, open, log }: SupervisorPorts,
   first: MachineSettings,
@@ -57,13 +61,13 @@ async function protect(
   let wasAsked = false;
   const watch = async (): Promise<void> => {
     const ended = AbortSignal.any([signal, over.signal]);
-    apply(service, first, undefined);
+    // They may have changed while the disks were opened.
     for (let before = first; ;) {
-      await source.changed(ended);
       const settings = source.current;
-      if (ended.aborted || settings === undefined || mustRestart(before, settings)) break;
-      apply(service, settings, before);
+      if (ended.aborted || settings?.isProtected !== true) break;
+      apply(replication, settings, before);
       before = settings;
+      await source.changed(ended);
     }
     wasAsked = !over.signal.aborted;
     if (wasAsked && !signal.aborted) log.info("replication stops, as the settings want it");
@@ -79,20 +83,16 @@ async function protect(
   return wasAsked ? "stopped" : "ended";
 }
 
-function mustRestart(before: MachineSettings, after: MachineSettings): boolean {
-  const disks = (settings: MachineSettings): string => settings.excludedDisks.toSorted().join("\n");
-  return !after.isProtected || disks(before) !== disks(after);
-}
-
 function apply(
-  service: MobilityService,
+  { service, exclude }: OpenReplication,
   settings: MachineSettings,
-  before: MachineSettings | undefined,
+  before: MachineSettings,
 ): void {
   const { pointIntervalSeconds, appPointIntervalSeconds, resyncRequest } = settings;
+  exclude(settings.excludedDisks);
   service.setIntervals({
     pointSeconds: pointIntervalSeconds,
     appPointSeconds: appPointIntervalSeconds,
   });
-  if (before !== undefined && resyncRequest > before.resyncRequest) service.requestResync();
+  if (resyncRequest > before.resyncRequest) service.requestResync();
 }

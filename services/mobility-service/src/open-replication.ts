@@ -83,7 +83,11 @@ export async function openReplication(parts: ReplicationParts): Promise<OpenRepl
   });
   open.use(watchForReplicatedData(disks, service, { log, scheduler: systemScheduler }));
   const opened = open.move();
-  return { service, [Symbol.asyncDispose]: () => opened.disposeAsync() };
+  return {
+    service,
+    exclude: (disks) => diskWatch.exclude(disks),
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  };
 }
 
 function freezerOf({ hookDevice, testFaults }: Configuration, log: Log): Freezer {

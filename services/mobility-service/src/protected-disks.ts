@@ -27,7 +27,7 @@ const ERRORS = defineErrors({
 /** Finds and opens the disks of this machine that are to be protected, now and while the service runs. */
 export class ProtectedDisks implements DiskWatch {
   readonly #selection: readonly string[];
-  readonly #excludedDisks: readonly string[];
+  #excludedDisks: readonly string[];
   readonly #ports: { readonly log: Log; readonly randomness: Randomness };
   #excluded = "";
   /** As they were when the disks were looked at last, and when all that was found of them had been taken. */
@@ -43,6 +43,15 @@ export class ProtectedDisks implements DiskWatch {
     this.#selection = selection;
     this.#excludedDisks = excludedDisks;
     this.#ports = ports;
+  }
+
+  /** Leaves these out from the next look on, and no others. */
+  exclude(excludedDisks: readonly string[]): void {
+    this.#excludedDisks = excludedDisks;
+  }
+
+  isLeftOut(identity: string): boolean {
+    return this.#excludedDisks.includes(identity);
   }
 
   /** Which disks there are. */
@@ -86,16 +95,15 @@ export class ProtectedDisks implements DiskWatch {
   }
 
   #without({ disks, excluded }: DiskInventory): DiskInventory {
-    const isLeftOut = (identity: string): boolean => this.#excludedDisks.includes(identity);
     const leftOut = disks
-      .filter(({ identity }) => isLeftOut(identity))
+      .filter(({ identity }) => this.isLeftOut(identity))
       .map(({ name }) => ({
         name,
         code: "NOT_SELECTED" as const,
         reason: "the vault's settings leave it out",
       }));
     return {
-      disks: disks.filter(({ identity }) => !isLeftOut(identity)),
+      disks: disks.filter(({ identity }) => !this.isLeftOut(identity)),
       excluded: [...excluded, ...leftOut],
     };
   }

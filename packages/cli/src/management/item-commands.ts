@@ -38,6 +38,7 @@ export function addItemCommands(commands: ManagementCommands): void {
   addLooking(item, commands);
   addEnabling(item, commands);
   addChanging(item, commands);
+  addDisks(item, commands);
   addTestFailover(item, commands);
   addFailover(item, commands);
 }
@@ -118,15 +119,41 @@ function addLooking(item: Command, { managed }: ManagementCommands): void {
 }
 
 /** What our own provider has of an item. */
-async function ownPath(management: Management, name: string, what: string): Promise<string> {
+function ownPath(management: Management, name: string, what: string): Promise<string> {
+  return itemPath(management, name, `OpenSiteRecovery/${what}`);
+}
+
+/** Below the vault. */
+async function itemPath(management: Management, name: string, what: string): Promise<string> {
   const { fabric, container, name: item } = await itemNamed(management, name);
   const parts = [
     ["replicationFabrics", fabric],
     ["replicationProtectionContainers", container],
     ["replicationProtectedItems", item],
-    ["OpenSiteRecovery", what],
   ];
-  return parts.map(([kind, part]) => `${kind}/${encodeURIComponent(part ?? "")}`).join("/");
+  const path = parts.map(([kind, part]) => `${kind}/${encodeURIComponent(part ?? "")}`);
+  return [...path, what].join("/");
+}
+
+function addDisks(item: Command, { managed }: ManagementCommands): void {
+  const change = (word: string, verb: string, description: string): void => {
+    item
+      .command(`${word} <name> <disk...>`)
+      .description(description)
+      .action(
+        managed(async (management, name: string, disks: readonly string[]) => {
+          const providerSpecificDetails = {
+            instanceType: "InMageAzureV2",
+            disks: disks.map((diskId) => ({ diskId })),
+          };
+          const path = await itemPath(management, name, verb);
+          await ownRequest(management, "POST", path, { properties: { providerSpecificDetails } });
+          return viewOf((await itemNamed(management, name)).item, itemRow);
+        }),
+      );
+  };
+  change("add-disks", "addDisks", "replicate disks (vda, or identities) that were left out");
+  change("remove-disks", "removeDisks", "leave disks out from now on; what there is of them stays");
 }
 
 function addEnabling(item: Command, { managed }: ManagementCommands): void {

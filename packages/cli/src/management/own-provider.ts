@@ -14,7 +14,7 @@ const API_VERSION = "2023-06-01";
  */
 export async function ownRequest(
   management: Management,
-  method: "GET" | "PUT" | "DELETE",
+  method: "GET" | "PUT" | "POST" | "DELETE",
   path: string,
   body?: object,
 ): Promise<Readonly<Record<string, unknown>>> {

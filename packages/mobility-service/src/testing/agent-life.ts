@@ -91,6 +91,7 @@ export class AgentLife {
           const { appeared, vanished } = await machine.look(known);
           return { appeared: appeared.map((disk) => this.#opened(disk)), vanished };
         }),
+      isLeftOut: (identity) => machine.isLeftOut(identity),
       isSwapCurrent: () => machine.isSwapCurrent(),
       tracedSectors: (disk) => machine.tracedSectors(disk),
       drain: (sink) =>

@@ -161,8 +161,17 @@ export class SimulatedMachine implements ChangeTracker, KernelCounters, Freezer,
     if (disk !== undefined) this.#tracked[diskIndex] = { ...disk, ignoredRanges };
   }
 
+  /** Identities that are left out. */
+  readonly leftOut = new Set<string>();
+
+  isLeftOut(identity: string): boolean {
+    return this.leftOut.has(identity);
+  }
+
   look(known: readonly ProtectableDisk[]): Promise<DiskChanges> {
-    const present = this.disks.filter((disk) => !this.#vanished.has(disk));
+    const present = this.disks.filter(
+      (disk) => !this.#vanished.has(disk) && !this.isLeftOut(disk.disk.identity),
+    );
     this.isSwapStale = false;
     return Promise.resolve({
       appeared: present.filter(({ disk }) => !known.includes(disk)),

@@ -30,6 +30,8 @@ const ROLES = {
 const REFUSED: Partial<Record<keyof typeof ROLES, readonly string[]>> = {
   "Site Recovery Operator": [
     "Microsoft.RecoveryServices/vaults/replicationFabrics/replicationProtectionContainers/replicationProtectedItems/remove/action",
+    "Microsoft.RecoveryServices/vaults/replicationFabrics/replicationProtectionContainers/replicationProtectedItems/addDisks/action",
+    "Microsoft.RecoveryServices/vaults/replicationFabrics/replicationProtectionContainers/replicationProtectedItems/removeDisks/action",
   ],
 };
 

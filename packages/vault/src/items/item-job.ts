@@ -143,3 +143,23 @@ export async function itemOf(
     async () => (await itemById(context.database, itemId)) as ItemRow & JsonValue,
   );
 }
+
+/** Writes a job down that is done already: what was asked for happened in this transaction. */
+export function recordItemJob(
+  request: VaultRequest,
+  tx: VaultTransaction,
+  context: VaultContext,
+  row: ItemRow,
+  kind: string,
+  friendlyName: string,
+): Promise<Uuid> {
+  return context.jobs.record(tx, {
+    vaultId: row.vault_id,
+    kind,
+    friendlyName,
+    input: {},
+    target: { id: row.machine_id, name: row.friendly_name, instanceType: "ProtectionEntity" },
+    resourcePath: request.resourcePath,
+    activityId: request.activityId,
+  });
+}

@@ -18,7 +18,8 @@ import { foundContainer } from "../resources/fabric-row.ts";
 import type { VaultContext } from "../vault-context.ts";
 import { enableItem } from "./enable-item.ts";
 import { itemBody } from "./item-body.ts";
-import { startItemJob } from "./item-job.ts";
+import { itemDiskRoutes } from "./item-disks.ts";
+import { recordItemJob, startItemJob } from "./item-job.ts";
 import { ITEMS_PATH, ITEM_ACTION, ITEM_PATH } from "./item-paths.ts";
 import { readItems } from "./item-reading.ts";
 import { type TargetSettings, foundItem, stateOf, targetOf } from "./item-row.ts";
@@ -68,7 +69,7 @@ const removeShape = object<RemoveBody>({
 
 /** Protected items: reading, enabling, changing, disabling. What is done with a failover is in failover-routes.ts. */
 export function itemRoutes(context: VaultContext): ResourceRoute[] {
-  return [...readRoutes(context), ...writeRoutes(context)];
+  return [...readRoutes(context), ...writeRoutes(context), ...itemDiskRoutes(context)];
 }
 
 function readRoutes(context: VaultContext): ResourceRoute[] {
@@ -252,24 +253,5 @@ async function removeItem(
     friendlyName: "Disable replication",
     input: { deletesData: wish === "Delete" },
     resourcePath: request.resourcePath,
-  });
-}
-
-function recordItemJob(
-  request: VaultRequest,
-  tx: VaultTransaction,
-  context: VaultContext,
-  row: Awaited<ReturnType<typeof foundItem>>,
-  kind: string,
-  friendlyName: string,
-): Promise<Uuid> {
-  return context.jobs.record(tx, {
-    vaultId: row.vault_id,
-    kind,
-    friendlyName,
-    input: {},
-    target: { id: row.machine_id, name: row.friendly_name, instanceType: "ProtectionEntity" },
-    resourcePath: request.resourcePath,
-    activityId: request.activityId,
   });
 }

@@ -6,6 +6,7 @@ import { listAll } from "@osr/repository/object-store";
 
 import { type TestPostgres, startTestPostgres } from "../testing/test-database.ts";
 import { testMachine } from "../testing/test-fabric.ts";
+import { VAULT_PATH, VERSION } from "../testing/test-vault.ts";
 import { ITEM, enable, newLife, protectedLife, recoveryPoints } from "../testing/test-life.ts";
 import { replicate } from "../testing/test-replication.ts";
 
@@ -57,6 +58,39 @@ test("a machine without an agent is refused by its job, which says what to do, a
   assert.equal(await life.wish(), undefined);
   await life.sr.replicationProtectedItems.beginPurgeAndWait(...life.at);
   await assert.rejects(life.item(), { statusCode: 404 });
+});
+
+test("disks are left out and taken in while the machine is protected, but never the one that it boots from", async () => {
+  await using life = await newLife(postgres);
+  const machine = testMachine(life.machineId, ITEM);
+  const registration = must(machine.registration, "registration");
+  const data = { identity: "serial:b", name: "vdb", sizeBytes: 2 ** 30, isBoot: false };
+  const disks = [...registration.disks, data];
+  await life.fabric.report({
+    machines: [{ ...machine, registration: { ...registration, disks } }],
+  });
+  await enable(life);
+  const change = async (verb: string, ...names: string[]): Promise<number> => {
+    const [, , fabric, container, item] = life.at;
+    const path = `${VAULT_PATH}/replicationFabrics/${fabric}/replicationProtectionContainers/${container}/replicationProtectedItems/${item}/${verb}?${VERSION}`;
+    const providerSpecificDetails = { disks: names.map((diskId) => ({ diskId })) };
+    const body = { properties: { providerSpecificDetails } };
+    return (await life.vault.request("POST", path, { body })).status;
+  };
+  const wished = async (): Promise<unknown> => {
+    const { excludedDisks, grant } = must(await life.wish(), "wish");
+    return [excludedDisks, grant.disks.map(({ identity }) => identity)];
+  };
+  const both = await wished();
+  assert.deepEqual(both, [[], ["serial:a", "serial:b"]]);
+  const { revision } = await life.fabric.desired();
+  assert.equal(await change("removeDisks", "vdb"), 202);
+  assert.deepEqual(await wished(), [["serial:b"], ["serial:a"]]);
+  assert.ok((await life.fabric.desired()).revision > revision);
+  assert.equal(await change("removeDisks", "vda"), 400);
+  assert.equal(await change("removeDisks", "vdx"), 400);
+  assert.equal(await change("addDisks", "serial:b"), 202);
+  assert.deepEqual(await wished(), both);
 });
 
 test("recovery points come from the storage account, newest first, with their kind", async () => {
