@@ -8,6 +8,7 @@ import { narrator } from "./rig/narrator.ts";
 import { rigMissing } from "./rig/requirements.ts";
 import { runScenario } from "./run-scenario.ts";
 import type { Scenario } from "./scenario.ts";
+import { controlPlaneChaos } from "./scenarios/control-plane-chaos.ts";
 import { fastPoints } from "./scenarios/fast-points.ts";
 import { kill } from "./scenarios/kill.ts";
 import { outage } from "./scenarios/outage.ts";
@@ -15,7 +16,15 @@ import { lifecycleSdk } from "./scenarios/lifecycle-sdk.ts";
 import { resync } from "./scenarios/resync.ts";
 import { uefi } from "./scenarios/uefi.ts";
 
-const SCENARIOS: readonly Scenario[] = [fastPoints, kill, outage, resync, uefi, lifecycleSdk];
+const SCENARIOS: readonly Scenario[] = [
+  fastPoints,
+  kill,
+  outage,
+  resync,
+  uefi,
+  lifecycleSdk,
+  controlPlaneChaos,
+];
 
 const HELP = `usage: npm run e2e -- NAME [--json FILE]
 

@@ -29,6 +29,8 @@ export type SiteRole =
 export type SiteOptions = {
   /** With vault and configuration server; machines are then enrolled by tokens. */
   readonly withVault?: boolean;
+  /** Added to that of `osr up` and its roles. */
+  readonly environment?: Readonly<Record<string, string>>;
 };
 
 export type Enrolment = {
@@ -59,7 +61,7 @@ export class Site implements AsyncDisposable {
   static async start(
     directory: string,
     signal?: AbortSignal,
-    { withVault = false }: SiteOptions = {},
+    { withVault = false, environment = {} }: SiteOptions = {},
   ): Promise<Site> {
     const ports: SitePorts = {
       processServer: await freePort(),
@@ -80,7 +82,11 @@ export class Site implements AsyncDisposable {
         // Machines of the rig see the host's loopback under this address.
         ["--process-server-name", HOST_ADDRESS],
       ].flat(),
-      { stdio: ["ignore", log.fd, log.fd], detached: true },
+      {
+        stdio: ["ignore", log.fd, log.fd],
+        detached: true,
+        env: { ...process.env, ...environment },
+      },
       "TERM",
     );
     child.on("error", () => undefined);

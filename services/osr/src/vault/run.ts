@@ -14,6 +14,7 @@ import { roleLog } from "../role-log.ts";
 import { runRole } from "../run-role.ts";
 import { pathFrom, readConfiguration } from "../site/configuration-file.ts";
 import { readVaultKey } from "../site/vault-key-file.ts";
+import { crashPointsOf } from "./crash-points.ts";
 import { type VaultConfiguration, vaultConfigurationShape } from "./vault-configuration.ts";
 import { configuredDatabase } from "./vault-database.ts";
 import { vaultAuthority, vaultIdentity } from "./vault-identity.ts";
@@ -39,13 +40,17 @@ export async function runVault(
   using open = openStore(access, log);
   await using database = await configuredDatabase(options.config, config, { log, isGuest: false });
   const { retryAfterSeconds } = config;
+  const crashFolder = process.env["OSR_CRASH_POINTS"];
+  if (crashFolder !== undefined) log.warn("this vault dies where a test says so", { crashFolder });
   const vault = new Vault(
     {
       databaseUrl: database.url,
       host: config.listen.host,
       port: config.listen.port,
       identity: () => vaultIdentity(options.config, config, authority),
-      crashPoint: crashPointOf(process.env["OSR_CRASH_POINT"]),
+      ...(crashFolder === undefined
+        ? {}
+        : { crashPoint: crashPointsOf(crashFolder, () => process.kill(process.pid, "SIGKILL")) }),
       ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
     },
     {
@@ -76,12 +81,5 @@ function issuer(config: VaultConfiguration, path: (name: string) => string): Sto
   return {
     ingest: () => grant(config.ingestTokenFile),
     reader: () => grant(config.readerTokenFile),
-  };
-}
-
-/** For tests of what a crash leaves: the process ends, uncleanly, the first time a job gets to the named point. */
-function crashPointOf(name: string | undefined): (point: string) => void {
-  return (point) => {
-    if (point === name) process.kill(process.pid, "SIGKILL");
   };
 }
