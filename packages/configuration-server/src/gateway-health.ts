@@ -74,7 +74,10 @@ export class GatewayHealth {
         .filter(({ info }) => nowMs - (this.#sinceMs.get(info.code) ?? nowMs) >= LASTING_MS)
         .slice(0, 1),
     );
-    const health = lasting.map(({ info, message }) => healthError(info, message(facts)));
+    const said = new Set(facts.health.map(({ code }) => code));
+    const health = lasting
+      .filter(({ info }) => !said.has(info.code))
+      .map(({ info, message }) => healthError(info, message(facts)));
     if (facts.certificateExpiresUnixMs - unixMs < CERTIFICATE_EXPIRES_MS)
       health.push(healthError(ERRORS.CERTIFICATE_EXPIRES, `${facts.hostName}: its certificate`));
     const isCritical =

@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 
 import type { Identity } from "@osr/certificates/site-authority";
 import type { Service } from "@osr/base/service";
-import { HOUR_MS } from "@osr/base/units";
+import { HOUR_MS, MINUTE_MS } from "@osr/base/units";
 import { randomUuid } from "@osr/base/uuid";
 import { type HttpsServer, type ServerTls, startHttpsServer } from "@osr/https/https-server";
 
@@ -18,6 +18,7 @@ import { NodeConnection } from "./database/node-connection.ts";
 import { type OpenDatabase, openDatabase } from "./database/open-database.ts";
 import { StoredFabricDesires } from "./fabric/fabric-desires.ts";
 import { FabricService } from "./fabric/fabric-service.ts";
+import { watchHeartbeats } from "./fabric/heartbeats.ts";
 import { fabricOperations } from "./fabric/fabric-operations.ts";
 import { type CrashPoint, noCrashPoint } from "./jobs/crash-point.ts";
 import { JobRunner } from "./jobs/job-runner.ts";
@@ -38,7 +39,7 @@ import { reassociateGatewayRoute } from "./resources/reassociate-gateway.ts";
 import { mappingRoutes } from "./resources/mappings.ts";
 import { failoverRoutes } from "./items/failover-routes.ts";
 import { itemOperations } from "./items/item-operations.ts";
-import { FailoverWatch } from "./items/failover-watch.ts";
+import { checkFailovers } from "./items/failover-watch.ts";
 import { itemRoutes } from "./items/item-routes.ts";
 import { recoveryPointRoutes } from "./items/recovery-points.ts";
 import { StoredItems } from "./items/stored-items.ts";
@@ -46,6 +47,7 @@ import { jobRoutes } from "./resources/jobs.ts";
 import { policyRoutes } from "./resources/policies.ts";
 import { vaultRoutes } from "./resources/vaults.ts";
 import { openApi } from "./arm/open-api.ts";
+import { Watch } from "./watch.ts";
 import { VaultMetrics } from "./vault-metrics.ts";
 import { Sealer } from "./sealing/sealer.ts";
 import type { Sealing } from "./sealing/sealing.ts";
@@ -54,6 +56,7 @@ import type { VaultContext, VaultPorts } from "./vault-context.ts";
 const RATE_LIMITS: RateLimits = { requestsPerSecond: 500, burst: 2000 };
 /** What ARM clients are told to wait between polls of a job. */
 const RETRY_AFTER_SECONDS = 1;
+const WATCH_MS = MINUTE_MS;
 const RENEWAL_CHECK_MS = 12 * HOUR_MS;
 
 export type VaultOptions = {
@@ -123,14 +126,30 @@ export class Vault implements Service {
         new HistoryRetention({ ...this.#ports, database: open.database }),
       );
       retention.start();
-      const watch = stack.use(new FailoverWatch({ ...this.#ports, database: open.database }));
-      watch.start();
+      this.#watch(open.database, stack);
       this.#listening.resolve({ port: server.port });
       await Promise.race([this.#stopping.promise, node.lost, sealing]);
     } catch (error) {
       this.#listening.reject(error);
       throw error;
     }
+  }
+
+  /** Looks at what only time changes. */
+  #watch(database: VaultDatabase, stack: AsyncDisposableStack): void {
+    const ports = { ...this.#ports, database };
+    const common = { ...this.#ports, everyMs: WATCH_MS };
+    for (const watch of [
+      new Watch((signal) => checkFailovers(ports, signal), {
+        ...common,
+        what: "items could not be checked for failover",
+      }),
+      new Watch(() => watchHeartbeats(ports), {
+        ...common,
+        what: "heartbeats could not be looked at",
+      }),
+    ])
+      stack.use(watch).start();
   }
 
   #parts(open: OpenDatabase, node: NodeConnection, sealing: Sealing): Parts {

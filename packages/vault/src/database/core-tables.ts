@@ -19,6 +19,7 @@ export type CoreTables = {
   fabric_gateway: FabricGatewayTable;
   fabric_order: FabricOrderTable;
   fabric_credential: FabricCredentialTable;
+  silence: SilenceTable;
   job: JobTable;
   job_task: JobTaskTable;
   job_checkpoint: JobCheckpointTable;
@@ -239,6 +240,14 @@ export type EventTable = {
   fabric_id: Uuid | null;
   details: Json<JsonObject>;
   occurred_at: UnixMs;
+};
+
+/** Whose heartbeat is missing; migration 8. */
+export type SilenceTable = {
+  fabric_id: Uuid;
+  kind: "configuration-server" | "process-server" | "master-target" | "mobility-service";
+  id: Uuid;
+  since: UnixMs;
 };
 
 export type TokenTable = {

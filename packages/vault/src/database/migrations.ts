@@ -5,6 +5,7 @@ import { migration0004 } from "./migrations/0004-access.ts";
 import { migration0005 } from "./migrations/0005-sealing.ts";
 import { migration0006 } from "./migrations/0006-items.ts";
 import { migration0007 } from "./migrations/0007-failover-checks.ts";
+import { migration0008 } from "./migrations/0008-silences.ts";
 
 export type Migration = { readonly number: number; readonly sql: string };
 
@@ -17,4 +18,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { number: 5, sql: migration0005 },
   { number: 6, sql: migration0006 },
   { number: 7, sql: migration0007 },
+  { number: 8, sql: migration0008 },
 ];

@@ -131,9 +131,35 @@ test("machines are moved to a process server that the fabric has, and to no othe
   });
   const shown = await vault.request("GET", api("replicationFabrics/moving"));
   const [server] = shown.body.properties.customDetails.processServers;
+  // What is short at the moment only is not coloured.
   assert.deepEqual(
-    [server.id, server.cpuLoadStatus, server.spaceUsageStatus],
-    [id, "Yellow", "Red"],
+    [server.id, server.systemLoadStatus, server.cpuLoadStatus, server.spaceUsageStatus],
+    [id, "Green", "Green", "Green"],
+  );
+  const lasting = ["CPU_WARNING", "CACHE_CRITICAL"].map((code) => ({
+    code,
+    message: "",
+    hint: "",
+  }));
+  await fabric.report({
+    gateways: [
+      {
+        id,
+        role: "process-server",
+        lastSeenUnixMs: systemClock.unixMs(),
+        facts: { ...facts, health: lasting },
+      },
+    ],
+  });
+  const later = await vault.request("GET", api("replicationFabrics/moving"));
+  const [short] = later.body.properties.customDetails.processServers;
+  assert.deepEqual(
+    [short.systemLoadStatus, short.cpuLoadStatus, short.memoryUsageStatus, short.spaceUsageStatus],
+    ["Yellow", "Yellow", "Green", "Red"],
+  );
+  assert.deepEqual(
+    [short.health, short.healthErrors.map((error: any) => error.errorLevel)],
+    ["Critical", ["Warning", "Error"]],
   );
   const move = async (target: string, vmsToMigrate?: string[]): Promise<number> => {
     const properties = {

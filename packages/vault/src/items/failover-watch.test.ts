@@ -1,9 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { silentLog } from "@osr/base/log";
 import { systemRandomness } from "@osr/base/platform/system-randomness";
-import { systemScheduler } from "@osr/base/platform/system-scheduler";
 import { HOUR_MS } from "@osr/base/units";
 import type { ReplicaObjection } from "@osr/contracts/replica-host";
 
@@ -11,7 +9,7 @@ import { FakeReplicaHost } from "../testing/fake-replica-host.ts";
 import { type TestPostgres, startTestPostgres } from "../testing/test-database.ts";
 import { type Life, protectedLife } from "../testing/test-life.ts";
 import { VAULT_PATH, VERSION } from "../testing/test-vault.ts";
-import { FailoverWatch } from "./failover-watch.ts";
+import { checkFailovers } from "./failover-watch.ts";
 
 const NETWORKS = `${VAULT_PATH}/OpenSiteRecovery/networks`;
 const NO_ROOM: ReplicaObjection = {
@@ -33,24 +31,19 @@ async function watched(): Promise<
 > {
   const life = await protectedLife(postgres);
   let hours = 0;
-  const watch = new FailoverWatch({
+  const ports = {
     database: life.vault.open.database,
     replicas: new FakeReplicaHost(life.site),
     clock: { unixMs: () => hours * HOUR_MS, monotonicMs: () => 0 },
-    scheduler: systemScheduler,
     randomness: systemRandomness,
-    log: silentLog,
-  });
+  };
   return {
     life,
     afterHours: async (more) => {
       hours += more;
-      await watch.look();
+      await checkFailovers(ports, new AbortController().signal);
     },
-    [Symbol.asyncDispose]: async () => {
-      await watch[Symbol.asyncDispose]();
-      await life[Symbol.asyncDispose]();
-    },
+    [Symbol.asyncDispose]: () => life[Symbol.asyncDispose](),
   };
 }
 

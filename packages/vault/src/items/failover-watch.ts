@@ -1,4 +1,4 @@
-import { HOUR_MS, MINUTE_MS } from "@osr/base/units";
+import { HOUR_MS } from "@osr/base/units";
 import type { ReplicaObjection } from "@osr/contracts/replica-host";
 
 import { recordEvent } from "../events/record-event.ts";
@@ -8,97 +8,62 @@ import type { ItemRow } from "./item-row.ts";
 
 /** Facts, section 11: whatever blocks a failover is looked for every 12 h, or on demand. */
 const CHECKED_EVERY_MS = 12 * HOUR_MS;
-const LOOK_MS = MINUTE_MS;
 /** Of one look, so that a vault that was away for long does not read the storage account for all items at once. */
 const CHECKS_MAX = 20;
 
-type Ports = Pick<
-  VaultContext,
-  "database" | "replicas" | "clock" | "scheduler" | "randomness" | "log"
->;
+type Ports = Pick<VaultContext, "database" | "replicas" | "clock" | "randomness">;
 
-/** Finds what would be in the way of a failover while there is time to mend it. */
-export class FailoverWatch implements AsyncDisposable {
-  readonly #ports: Ports;
-  readonly #ending = new AbortController();
-  #timer: Disposable | undefined;
-  #looking: Promise<void> = Promise.resolve();
+/**
+ * Finds what would be in the way of a failover while there is time to mend it: checks the items whose last check is too long
+ * ago, those of which least is known first.
+ */
+export async function checkFailovers(ports: Ports, signal: AbortSignal): Promise<void> {
+  const { database, clock } = ports;
+  const rows = await database
+    .selectFrom("protected_item")
+    .leftJoin("failover_check", "failover_check.item_id", "protected_item.id")
+    .selectAll("protected_item")
+    .where("phase", "=", "protected")
+    .where("newest_point_slot", "is not", null)
+    .where((where) =>
+      where.or([
+        where("failover_check.checked_at", "is", null),
+        where("failover_check.checked_at", "<=", clock.unixMs() - CHECKED_EVERY_MS),
+      ]),
+    )
+    .orderBy("failover_check.checked_at", (order) => order.asc().nullsFirst())
+    .limit(CHECKS_MAX)
+    .execute();
+  for (const row of rows) await check(ports, row, signal);
+}
 
-  constructor(ports: Ports) {
-    this.#ports = ports;
-  }
-
-  start(): void {
-    this.#timer = this.#ports.scheduler.after(LOOK_MS, () => {
-      this.#looking = this.#lookAndGoOn();
-    });
-  }
-
-  /** Checks the items whose last check is too long ago, those of which least is known first. */
-  async look(): Promise<void> {
-    const { database, clock } = this.#ports;
-    const rows = await database
+async function check(ports: Ports, row: ItemRow, signal: AbortSignal): Promise<void> {
+  const { database, clock } = ports;
+  const objections = await failoverObjections(ports, row, signal);
+  await database.transaction().execute(async (tx) => {
+    const isThere = await tx
       .selectFrom("protected_item")
-      .leftJoin("failover_check", "failover_check.item_id", "protected_item.id")
-      .selectAll("protected_item")
-      .where("phase", "=", "protected")
-      .where("newest_point_slot", "is not", null)
-      .where((where) =>
-        where.or([
-          where("failover_check.checked_at", "is", null),
-          where("failover_check.checked_at", "<=", clock.unixMs() - CHECKED_EVERY_MS),
-        ]),
-      )
-      .orderBy("failover_check.checked_at", (order) => order.asc().nullsFirst())
-      .limit(CHECKS_MAX)
+      .select("id")
+      .where("id", "=", row.id)
+      .forUpdate()
+      .executeTakeFirst();
+    if (isThere === undefined) return;
+    const before = await tx
+      .selectFrom("failover_check")
+      .select("objections")
+      .where("item_id", "=", row.id)
+      .executeTakeFirst();
+    const found = { objections: JSON.stringify(objections), checked_at: clock.unixMs() };
+    await tx
+      .insertInto("failover_check")
+      .values({ item_id: row.id, ...found })
+      .onConflict((conflict) => conflict.column("item_id").doUpdateSet(found))
       .execute();
-    for (const row of rows) await this.#check(row);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#ending.abort(new Error("the vault stops"));
-    await this.#looking;
-    this.#timer?.[Symbol.dispose]();
-  }
-
-  async #lookAndGoOn(): Promise<void> {
-    try {
-      await this.look();
-    } catch (error) {
-      if (this.#ending.signal.aborted) return;
-      this.#ports.log.warn("items could not be checked for failover", { error });
-    }
-    this.start();
-  }
-
-  async #check(row: ItemRow): Promise<void> {
-    const { database, clock } = this.#ports;
-    const objections = await failoverObjections(this.#ports, row, this.#ending.signal);
-    await database.transaction().execute(async (tx) => {
-      const isThere = await tx
-        .selectFrom("protected_item")
-        .select("id")
-        .where("id", "=", row.id)
-        .forUpdate()
-        .executeTakeFirst();
-      if (isThere === undefined) return;
-      const before = await tx
-        .selectFrom("failover_check")
-        .select("objections")
-        .where("item_id", "=", row.id)
-        .executeTakeFirst();
-      const found = { objections: JSON.stringify(objections), checked_at: clock.unixMs() };
-      await tx
-        .insertInto("failover_check")
-        .values({ item_id: row.id, ...found })
-        .onConflict((conflict) => conflict.column("item_id").doUpdateSet(found))
-        .execute();
-      // Checked against its shape when it was found.
-      const old = (before?.objections ?? []) as unknown as readonly ReplicaObjection[];
-      const change = changeOf(row, errorsOf(old), errorsOf(objections));
-      if (change !== undefined) await recordEvent(tx, change, this.#ports);
-    });
-  }
+    // Checked against its shape when it was found.
+    const old = (before?.objections ?? []) as unknown as readonly ReplicaObjection[];
+    const change = changeOf(row, errorsOf(old), errorsOf(objections));
+    if (change !== undefined) await recordEvent(tx, change, ports);
+  });
 }
 
 function errorsOf(objections: readonly ReplicaObjection[]): readonly ReplicaObjection[] {

@@ -4,6 +4,8 @@ import type { FabricMachine } from "@osr/contracts/fabric-protocol";
 
 import { isoTime } from "@osr/base/platform/iso-time";
 
+import { type HealthLevel, machineLevel } from "../resources/health-level.ts";
+
 /** An agent that was not heard of for so long is away (facts, section 6: heartbeat missing, 15 min). */
 const HEARTBEAT_MS_MAX = 15 * MINUTE_MS;
 
@@ -11,23 +13,13 @@ export type ItemHealth = "None" | "Normal" | "Warning" | "Critical";
 
 export type ItemSymptom = {
   readonly code: string;
-  readonly level: "Warning" | "Error";
+  readonly level: HealthLevel;
   readonly message: string;
   readonly causes: string;
   readonly remedy: string;
   /** ARM's errorCategory; `Replication` where absent. */
   readonly category?: "TestFailover";
 };
-
-/** Codes of the agent and the process server that are worth a look, while replication goes on all the same. */
-const WARNING_CODES: ReadonlySet<string> = new Set([
-  "CACHE_LOW",
-  "CACHE_WARNING",
-  "CLOCK_SKEW",
-  "CERTIFICATE_EXPIRING",
-  "POINT_MISSED",
-  "FREEZE_LONG",
-]);
 
 /** What is wrong with an item now, worst first. A pure function of what was reported. */
 export function itemSymptoms(facts: {
@@ -54,7 +46,7 @@ export function itemSymptoms(facts: {
   for (const { code, message, hint } of machine?.facts?.health ?? [])
     symptoms.push({
       code,
-      level: WARNING_CODES.has(code) ? "Warning" : "Error",
+      level: machineLevel(code),
       message,
       causes: message,
       remedy: hint,

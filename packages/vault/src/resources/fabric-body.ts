@@ -8,6 +8,7 @@ import type { GatewayFacts } from "@osr/contracts/replication-facts";
 import type { VaultRow } from "../arm/resource-routes.ts";
 import type { ProtectedMachine } from "../fabric/desired-items.ts";
 import { type FabricRow, reportOf } from "./fabric-row.ts";
+import { type HealthLevel, serverLevel, signalStatus } from "./health-level.ts";
 import { resourceBody } from "./resource-body.ts";
 
 /** Thresholds of site-recovery: no heartbeat for this long is critical. */
@@ -96,11 +97,11 @@ function processServerBody(
     mobilityServiceUpdates: [],
     machineCount: String(own.length),
     replicationPairCount: String(own.length),
-    systemLoadStatus: loadStatus(facts.cpuPermille),
+    systemLoadStatus: signalStatus(facts.health, "CPU", "MEMORY"),
     cpuLoad: `${Math.round(facts.cpuPermille / 10)}%`,
-    cpuLoadStatus: loadStatus(facts.cpuPermille),
-    memoryUsageStatus: loadStatus(facts.memoryPermille),
-    spaceUsageStatus: spaceStatus(facts.cacheFreePermille),
+    cpuLoadStatus: signalStatus(facts.health, "CPU"),
+    memoryUsageStatus: signalStatus(facts.health, "MEMORY"),
+    spaceUsageStatus: signalStatus(facts.health, "CACHE"),
     psServiceStatus: isSilent(row.last_seen_at, nowMs) ? "Unknown" : "Running",
     sslCertExpiryDate: isoTime(facts.certificateExpiresUnixMs),
     sslCertExpiryRemainingDays: daysLeft(facts.certificateExpiresUnixMs, nowMs),
@@ -111,7 +112,7 @@ function processServerBody(
     throughputUploadPendingDataInBytes: facts.pendingUploadBytes,
     throughputInBytes: facts.uploadBytesPerSecond ?? 0,
     throughputInMBps: Math.floor((facts.uploadBytesPerSecond ?? 0) / 1_000_000),
-    throughputStatus: "Green",
+    throughputStatus: signalStatus(facts.health, "DRAIN_TIME"),
     marsCommunicationStatus: "1",
     marsRegistrationStatus: "1",
   };
@@ -136,11 +137,11 @@ function masterTargetBody(row: GatewayRow, nowMs: number): JsonObject {
   };
 }
 
-type Problem = HealthError & { readonly level: "Warning" | "Error" };
+type Problem = HealthError & { readonly level: HealthLevel };
 
 /** What is wrong with a configuration server at the moment. */
 export function fabricErrors(row: FabricRow, nowMs: number): readonly Problem[] {
-  const reported = (reportOf(row)?.health ?? []).map(asWarning);
+  const reported = (reportOf(row)?.health ?? []).map(judged);
   return [
     ...reported,
     ...silence(
@@ -155,14 +156,14 @@ export function fabricErrors(row: FabricRow, nowMs: number): readonly Problem[] 
 function gatewayErrors(row: GatewayRow, nowMs: number): readonly Problem[] {
   const facts = factsOf(row);
   return [
-    ...facts.health.map(asWarning),
+    ...facts.health.map(judged),
     ...silence(row.last_seen_at, `The ${row.role} ${facts.hostName}`, nowMs),
     ...expiry(facts.certificateExpiresUnixMs, `of the ${row.role} ${facts.hostName}`, nowMs),
   ];
 }
 
-function asWarning(error: HealthError): Problem {
-  return { ...error, level: "Warning" };
+function judged(error: HealthError): Problem {
+  return { ...error, level: serverLevel(error.code) };
 }
 
 function silence(lastMs: number, who: string, nowMs: number): Problem[] {
@@ -226,12 +227,4 @@ export function isSilent(lastMs: number | null, nowMs: number): boolean {
 
 function daysLeft(expiresMs: number, nowMs: number): number {
   return Math.floor((expiresMs - nowMs) / DAY_MS);
-}
-
-function loadStatus(permille: number): string {
-  return permille > 950 ? "Red" : permille > 800 ? "Yellow" : "Green";
-}
-
-function spaceStatus(freePermille: number): string {
-  return freePermille < 250 ? "Red" : freePermille < 300 ? "Yellow" : "Green";
 }
