@@ -13,6 +13,12 @@ const CRITICAL_CODES: ReadonlySet<string> = new Set([
   "CACHE_FREE_CRITICAL",
   "CACHE_THROTTLED",
   "DRAIN_TIME_CRITICAL",
+  // It cannot write: it could not even begin with the disks of a new machine.
+  "STORE_UNAVAILABLE",
+  "STORE_FORBIDDEN",
+  "STORE_MISSING",
+  "STORE_FULL",
+  "UPLOAD_STALLED",
 ]);
 
 type Signal = {

@@ -81,4 +81,9 @@ test("a signal counts once it has lasted, the worst of its kind alone, and no lo
   health.note({ ...gatewayFacts(), health: [throttled] }, 17 * MINUTE_MS);
   assert.deepEqual(codes(17 * MINUTE_MS), ["CACHE_THROTTLED"]);
   assert.equal(health.judge(17 * MINUTE_MS, 0).isCritical, true);
+  const away = { code: "STORE_UNAVAILABLE", message: "", hint: "" };
+  health.note({ ...gatewayFacts(), health: [away] }, 18 * MINUTE_MS);
+  assert.equal(health.judge(18 * MINUTE_MS, 0).isCritical, true);
+  health.note(gatewayFacts(), 19 * MINUTE_MS);
+  assert.equal(health.judge(19 * MINUTE_MS, 0).isCritical, false);
 });

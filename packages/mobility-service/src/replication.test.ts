@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { MIB } from "@osr/base/units";
+import { MIB, MINUTE_MS } from "@osr/base/units";
 
 import { REPLICATION_LIMITS } from "./replication-limits.ts";
 import {
@@ -442,6 +442,26 @@ test("a machine whose process server is gone moves to the next one, and only wha
   await world.until(() => upload(world), 180_000);
   assert.equal(world.service.status().processServer, "second");
   assert.equal(world.service.status().state, "protected");
+  await stop(world);
+});
+
+test("a machine stays with a process server that cannot reach the storage account, and says what it says", async () => {
+  const world = await calmWorld();
+  await nextPoint(world);
+  const { sessions } = world.server;
+  world.server.ownHealth = [
+    { code: "STORE_UNAVAILABLE", message: "503", hint: "It is tried again." },
+  ];
+  const end = world.time.monotonicMs() + 10 * MINUTE_MS;
+  // Nothing is vaulted meanwhile.
+  await world.until(() => world.time.monotonicMs() > end, 11 * MINUTE_MS);
+  assert.ok(codesOf(world).includes("STORE_UNAVAILABLE"));
+  assert.equal(world.service.status().processServer, "first");
+  assert.equal(world.server.sessions, sessions);
+  world.server.ownHealth = [];
+  await nextPoint(world);
+  assert.deepEqual(world.wrongTags, []);
+  assert.ok(await world.until(() => !codesOf(world).includes("STORE_UNAVAILABLE"), 30_000));
   await stop(world);
 });
 

@@ -192,7 +192,12 @@ for (const [what, fault, code] of FAULTS)
     await eventually(`the health names it`, () =>
       running.server.status().health.some((each) => code.test(each.code) && each.hint !== ""),
     );
-    assert.equal((await agent.heartbeat()).disks[0]?.vaultedInterval, 0);
+    const { disks, health = [] } = await agent.heartbeat();
+    assert.equal(disks[0]?.vaultedInterval, 0);
+    assert.ok(
+      health.some((each) => code.test(each.code) && each.diskId === diskId),
+      "the machine is told as well",
+    );
     assert.deepEqual(await offeredPoints(reader, machineId), []);
 
     account.fault = undefined;
