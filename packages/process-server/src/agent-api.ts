@@ -4,7 +4,7 @@ import { DISK_BYTES_MAX } from "@osr/base/block-range";
 import { OsrError, isRetryable, messageOf } from "@osr/base/errors";
 import { type Shape, integer, parseJson } from "@osr/base/json-shape";
 import { type RetryPolicy, retryDelayMs } from "@osr/base/retry";
-import { SECOND_MS } from "@osr/base/units";
+import { MINUTE_MS, SECOND_MS } from "@osr/base/units";
 import { type Uuid, isUuid } from "@osr/base/uuid";
 import {
   BATCH_BYTES_MAX,
@@ -48,6 +48,9 @@ const BATCH_PATH = /^\/v1\/disks\/([0-9a-f-]{36})\/batches$/;
 /** Batches that wait this long for memory make others give way that only wait for their predecessors. */
 const MEMORY_WAIT_MS = 2 * SECOND_MS;
 
+/** A machine whose logs another owner has claimed and which is silent for so long has moved. */
+const MOVED_SILENT_MS = 2 * MINUTE_MS;
+
 const RESUMING: RetryPolicy = {
   attemptsMax: Infinity,
   delayFirstMs: SECOND_MS / 4,
@@ -89,6 +92,25 @@ export class AgentApi {
   /** What a machine said in its last heartbeat. */
   reportOf(machineId: Uuid): HeartbeatRequest | undefined {
     return this.#reports.get(machineId);
+  }
+
+  /**
+   * Forgets machines that use another process server by now: nothing of them is here any more, and nothing is wrong with that.
+   * One that still asks, such as the source of a failover, goes on being told that its logs are fenced.
+   */
+  async forgetMoved(): Promise<void> {
+    const nowMs = this.#parts.context.clock.monotonicMs();
+    for (const { session, grant } of [...this.sessions.grants()]) {
+      const { machineId } = session;
+      const streams = [...grant.disks.values()].map(({ stream }) => stream);
+      const silentMs = nowMs - (this.#lastSeenMs.get(machineId) ?? nowMs);
+      const hasMoved = silentMs >= MOVED_SILENT_MS && streams.every(({ isFenced }) => isFenced);
+      if (!hasMoved || !this.sessions.forget(machineId)) continue;
+      this.#lastSeenMs.delete(machineId);
+      this.#reports.delete(machineId);
+      for (const stream of streams) await this.#parts.streams.forget(stream);
+      this.#parts.context.log.info("the machine has moved", { machineId });
+    }
   }
 
   /**

@@ -132,6 +132,11 @@ export class DiskStream {
     return this.#state.mode === "lost";
   }
 
+  /** True where another owner has claimed the log. */
+  get isFenced(): boolean {
+    return this.isLost && hasCode(this.trouble, REPOSITORY_ERRORS.LOG_FENCED);
+  }
+
   /** Why it takes nothing at the moment, or why its uploads fail. */
   get trouble(): unknown {
     return this.#state.mode === "open" ? this.#uploader.failure : this.#state.error;

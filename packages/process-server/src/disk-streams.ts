@@ -44,6 +44,20 @@ export class DiskStreams {
     return opened;
   }
 
+  /** Gives up a stream that is lost; the next session of the disk opens another one. */
+  async forget(stream: DiskStream): Promise<void> {
+    for (const entry of this.#entries.values()) {
+      if (entry.stream !== stream) continue;
+      const forgotten = entry.opening.then(async () => {
+        if (entry.stream !== stream) return;
+        await stream.stop();
+        delete entry.stream;
+      });
+      entry.opening = forgotten;
+      await forgotten;
+    }
+  }
+
   *all(): Generator<DiskStream> {
     for (const { stream } of this.#entries.values()) if (stream !== undefined) yield stream;
   }

@@ -173,7 +173,7 @@ export class ProcessServer implements Service {
     this.#listening.resolve({ port: https.port, metricsPort: metrics.port });
     this.#ports.log.info("process server is listening", { port: https.port });
     const resuming = parts.api.resumeAll();
-    await this.#watchCache(cache, parts.streams);
+    await this.#watch(cache, parts);
     parts.api.stop();
     await resuming;
     await parts.comparisons.stop();
@@ -234,8 +234,8 @@ export class ProcessServer implements Service {
     });
   }
 
-  /** Looks at the file system and the machine now and then, until the role is stopped. */
-  async #watchCache(cache: CacheMeter, streams: DiskStreams): Promise<void> {
+  /** Looks at the file system, the machine and the sessions now and then, until the role is stopped. */
+  async #watch(cache: CacheMeter, { api, streams }: Pick<Parts, "api" | "streams">): Promise<void> {
     const { scheduler, log } = this.#ports;
     const { signal } = this.#stopAsked;
     while (!signal.aborted) {
@@ -248,6 +248,7 @@ export class ProcessServer implements Service {
           log.warn("the file system of the cache does not answer", { error: messageOf(error) }),
         );
       if (cache.level === "throttled") for (const stream of streams.all()) stream.closeSegment();
+      await api.forgetMoved();
     }
   }
 

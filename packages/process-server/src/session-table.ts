@@ -103,6 +103,17 @@ export class SessionTable<Grant> {
     this.#entries.get(machineId)?.newest?.replace();
   }
 
+  /** Forgets what a machine was granted, but for its epoch; false while it opens a session. */
+  forget(machineId: Uuid): boolean {
+    const entry = this.#entries.get(machineId);
+    if (entry === undefined) return true;
+    if (entry.newest !== undefined && entry.newest !== entry.granted?.session) return false;
+    entry.newest?.replace();
+    delete entry.newest;
+    delete entry.granted;
+    return true;
+  }
+
   /** What the session of `epoch` was granted. Throws SESSION_REPLACED where it is not the newest one, or not known. */
   current(machineId: Uuid, epoch: number): { readonly session: Session; readonly grant: Grant } {
     const granted = this.granted(machineId);

@@ -20,6 +20,7 @@ import {
   VAULT_ID,
   diskIdOf,
   eventually,
+  hastyClock,
   hastyScheduler,
   openStore,
   openTestbed,
@@ -203,6 +204,50 @@ test("a process server whose log was claimed by another one stops, and says so",
     return newestPoint !== undefined;
   });
   await assertRepositoryIsSound(real);
+});
+
+test("a machine that has moved is forgotten, and welcome again", async () => {
+  await using testbed = await openTestbed();
+  const store = await openStore(testbed.storeFolder);
+  const hasty = { store, scheduler: hastyScheduler, clock: hastyClock };
+  await using running = await runServer(testbed, hasty);
+  using agent = await agentOf(testbed, running.port, machineId);
+  await agent.openSession([DISK]);
+  const model = new ModelDisk(BLOCKS);
+  await sendTagged(agent, model, new Dice(1), agent.granted(DISK.identity).nextInterval);
+  await using successor = await runServer(testbed, {
+    store,
+    spoolFolder: join(testbed.folder, "other-spool"),
+  });
+  using moved = await agentOf(testbed, successor.port, machineId);
+  await moved.openSession([DISK], 2);
+  const { diskId, nextInterval } = agent.granted(DISK.identity);
+  const late = { session: 1, interval: nextInterval + 1, recordNo: 0 };
+  const data: Change = { type: "data", block: 0, content: Buffer.alloc(4096, 1) };
+  await agent.send(diskId, encodeChanges([data, { type: "end" }], late));
+  await eventually("the old one knows", () =>
+    running.server.status().health.some(({ code }) => code === "LOG_FENCED"),
+  );
+  await eventually("the old one has forgotten", () => {
+    const { health, machines } = running.server.status();
+    return health.length + machines.length === 0;
+  });
+  await assert.rejects(agent.heartbeat(), { code: "SESSION_REPLACED" });
+
+  await sendTagged(moved, model, new Dice(2), moved.granted(DISK.identity).nextInterval);
+  await eventually("the successor goes on", async () => {
+    const { newestPoint } = await moved.heartbeat();
+    return newestPoint?.slot === moved.granted(DISK.identity).nextInterval;
+  });
+  await agent.openSession([DISK], 3);
+  const back = agent.granted(DISK.identity);
+  await sendTagged(agent, model, new Dice(3), back.nextInterval);
+  const point = await eventually("a point of the old one", async () => {
+    const points = await offeredPoints(store, machineId);
+    return points.find(({ slot }) => slot === back.nextInterval);
+  });
+  await comparePoint(store, point, { machineId, identity: DISK.identity }, model);
+  await assertRepositoryIsSound(store);
 });
 
 test("a name in the log that somebody without the keys took is reported as tampering", async () => {
