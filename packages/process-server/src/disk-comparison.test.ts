@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { test } from "node:test";
 
 import { BLOCK_BYTES } from "@osr/base/block-range";
@@ -269,4 +270,39 @@ test("only the machine's own disks, and only within the limits", async () => {
   // A new session has let go of them.
   await agent.openSession(identities.map((identity) => ({ ...DISK, identity })));
   await open(agent, "serial:c");
+});
+
+test("a disk has grown only until a point has its new size, also for another process server", async () => {
+  await using testbed = await openTestbed();
+  const store = await openStore(testbed.storeFolder);
+  const grown = { ...DISK, sizeBytes: DISK.sizeBytes + GRANULE_BYTES };
+  const historyOf = (agent: TestAgent): unknown => agent.granted(DISK.identity).history;
+  const point = async (agent: TestAgent, sizeBytes: number): Promise<void> => {
+    const { diskId, nextInterval: interval } = agent.granted(DISK.identity);
+    const tag = { ...agent.tag(interval, [DISK.identity]), diskBytes: [sizeBytes] };
+    const place = { session: agent.epoch, interval, recordNo: 0 };
+    await agent.send(diskId, encodeChanges([{ type: "mark", tag }, { type: "end" }], place));
+    await eventually("the point", async () => {
+      const { newestPoint } = await agent.heartbeat();
+      return newestPoint?.slot === interval;
+    });
+  };
+  {
+    await using running = await runServer(testbed, { store });
+    using agent = await agentOf(testbed, running.port, machineId);
+    await agent.openSession([DISK]);
+    await point(agent, DISK.sizeBytes);
+    await agent.openSession([grown]);
+    assert.deepEqual(historyOf(agent), { sizeBytes: DISK.sizeBytes });
+    await point(agent, grown.sizeBytes);
+    await agent.openSession([grown]);
+    assert.deepEqual(historyOf(agent), { sizeBytes: grown.sizeBytes });
+  }
+  await using other = await runServer(testbed, {
+    store,
+    spoolFolder: join(testbed.folder, "other-spool"),
+  });
+  using agent = await agentOf(testbed, other.port, machineId);
+  await agent.openSession([grown], 4);
+  assert.deepEqual(historyOf(agent), { sizeBytes: grown.sizeBytes });
 });

@@ -18,7 +18,7 @@ export type NewestPoints = {
   /** Of any class; -1 where there is none. */
   readonly slot: number;
   /** The newest one that is offered. */
-  readonly offered?: PointSummary;
+  readonly offered?: RecoveryPoint;
 };
 
 /** The newest authentic recovery points of a group. Reads a few objects, however many points there are. */
@@ -35,7 +35,7 @@ export async function readNewestPoints(
     const point = await readPoint(store, name, group.groupKey, signal);
     if (point === undefined) continue;
     slot = Math.max(slot, point.slot);
-    if (point.class !== "fuzzy") return { slot, offered: summaryOf(point) };
+    if (point.class !== "fuzzy") return { slot, offered: point };
   }
   return { slot };
 }

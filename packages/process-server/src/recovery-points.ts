@@ -5,6 +5,7 @@ import type { Uuid } from "@osr/base/uuid";
 import type { PointSummary } from "@osr/contracts/agent-protocol";
 import type { Tag } from "@osr/contracts/tag";
 import {
+  type RecoveryPoint,
   type TagPosition,
   createRecoveryPoint,
   recoveryPointOf,
@@ -35,7 +36,8 @@ type Group = {
   newestSlot: number;
   /** Newest slot that has a point. */
   createdSlot: number;
-  newestPoint: PointSummary | undefined;
+  /** The newest one that is offered. */
+  newest: RecoveryPoint | undefined;
   /** Why the newest point that could not be made never will be; until one is made. */
   refusal: OsrError | undefined;
   readonly pending: Map<number, Pending>;
@@ -70,7 +72,7 @@ export class RecoveryPoints {
       groupKey,
       newestSlot: newest.slot,
       createdSlot: newest.slot,
-      newestPoint: newest.offered,
+      newest: newest.offered,
       refusal: undefined,
       pending: new Map(),
     };
@@ -104,7 +106,14 @@ export class RecoveryPoints {
 
   /** The newest point that is offered. */
   newestPoint(groupId: Uuid): PointSummary | undefined {
-    return this.#groups.get(groupId)?.newestPoint;
+    const newest = this.#groups.get(groupId)?.newest;
+    return newest === undefined ? undefined : summaryOf(newest);
+  }
+
+  /** How large a disk is in that point; undefined where it is not in there, or the point does not say. */
+  sizeBytesOf(groupId: Uuid, diskId: Uuid): number | undefined {
+    const newest = this.#groups.get(groupId)?.newest;
+    return newest?.disks.find((disk) => disk.diskId === diskId)?.sizeBytes;
   }
 
   /** The segment that ends with the tag of a disk is in the log. Durable when it resolves; may be called again. */
@@ -173,11 +182,11 @@ export class RecoveryPoints {
   }
 
   /** Older tags that still wait can never become complete: each disk's log is in order. */
-  #created(group: Group, point: PointSummary, { groupId, slot }: Tag): void {
+  #created(group: Group, point: RecoveryPoint, { groupId, slot }: Tag): void {
     group.createdSlot = Math.max(group.createdSlot, slot);
     group.refusal = undefined;
-    const isNewest = slot > (group.newestPoint?.slot ?? -1);
-    if (point.class !== "fuzzy" && isNewest) group.newestPoint = summaryOf(point);
+    const isNewest = slot > (group.newest?.slot ?? -1);
+    if (point.class !== "fuzzy" && isNewest) group.newest = point;
     this.#context.log.info("recovery point", { groupId, slot, class: point.class });
     for (const pending of group.pending.values())
       if (pending.tag.slot <= slot) this.#forget(group, pending);

@@ -150,11 +150,15 @@ async function openDisk(
     ? await stream.beginSession(session, admission.groupId)
     : await stream.resumeSession(session, admission.groupId);
   const { identity, sizeBytes } = disk;
+  const { diskId } = stream.keys.log;
+  // The descriptor is that of the enrolment: the disk may have grown since.
+  const sizeBefore =
+    opening.points.sizeBytesOf(admission.groupId, diskId) ?? stream.descriptor.sizeBytes;
   const reply = {
     identity,
     nextInterval,
     ...stream.acked,
-    ...(stream.hasContent ? { history: { sizeBytes: stream.descriptor.sizeBytes } } : {}),
+    ...(stream.hasContent ? { history: { sizeBytes: sizeBefore } } : {}),
     ...(last === undefined ? {} : { last: lastRecordNamed(last) }),
   };
   return { stream, sizeBytes, reply };
