@@ -116,11 +116,18 @@ export class RecoveryPoints {
     return newest?.disks.find((disk) => disk.diskId === diskId)?.sizeBytes;
   }
 
-  /** The segment that ends with the tag of a disk is in the log. Durable when it resolves; may be called again. */
+  /**
+   * The segment that ends with the tag of a disk is in the log. Durable when it resolves, unless the spool cannot be written:
+   * then the segment must not wait for it, since its going makes room. What a crash could lose so is a point that whoever
+   * claims the logs, or the vault before a failover, still makes of them.
+   */
   async vaulted(tag: Tag, position: TagPosition): Promise<void> {
     const group = this.#groups.get(tag.groupId);
     if (group !== undefined && tag.slot <= group.createdSlot) return;
-    await this.#stored.add({ tag, position });
+    await this.#stored.add({ tag, position }).catch((error: unknown) => {
+      const { groupId, slot } = tag;
+      this.#context.log.warn("a tag is not noted in the spool", { groupId, slot, error });
+    });
     if (group !== undefined) this.#note(group, tag, position);
   }
 

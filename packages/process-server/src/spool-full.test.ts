@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdir, rename } from "node:fs/promises";
+import { appendFile, mkdir, readdir, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
@@ -141,6 +141,59 @@ test("a file system that is really full loses nothing", async (t) => {
     await run("umount", [spoolFolder]);
   }
 });
+
+test("a file system without a byte left does not keep back what would make room", async (t) => {
+  if (process.getuid?.() !== 0) return t.skip("mounting a tmpfs needs root");
+  await using testbed = await openTestbed();
+  const spoolFolder = join(testbed.folder, "small");
+  await mkdir(spoolFolder);
+  await run("mount", ["-t", "tmpfs", "-o", "size=11m", "osr-test", spoolFolder]);
+  try {
+    const real = await openStore(testbed.storeFolder);
+    const store = new FaultyStore(real);
+    const warnings: string[] = [];
+    const log: Log = { ...silentLog, warn: (message) => warnings.push(message), child: () => log };
+    const options = { store, spoolFolder, log, scheduler: hastyScheduler };
+    await using running = await runServer(testbed, options);
+    using agent = await agentOf(testbed, running.port, machineId);
+    await agent.openSession([DISK]);
+    store.fault = () => "fails";
+    const { diskId, nextInterval: interval } = agent.granted(DISK.identity);
+    const model = new ModelDisk(BLOCKS);
+    const changes = [noise(0), noise(RECORD_BLOCKS)];
+    for (const change of changes) model.apply(change);
+    changes.push({ type: "mark", tag: agent.tag(1, [DISK.identity]) }, { type: "end" });
+    await agent.send(
+      diskId,
+      encodeChanges(changes, { session: agent.epoch, interval, recordNo: 0 }),
+    );
+    const filler = join(spoolFolder, "filler");
+    for (const bytes of [MIB, 4096]) while (await appended(filler, Buffer.alloc(bytes, 1)));
+    store.fault = () => "works";
+    const points = await eventually("the point", async () => {
+      const made = await offeredPoints(real, machineId);
+      return made.length > 0 && made;
+    });
+    await comparePoint(real, points[0]!, { machineId, identity: DISK.identity }, model);
+    assert.ok(warnings.includes("a tag is not noted in the spool"), warnings.join());
+    await eventually("the segment made room", async () => {
+      const files = await readdir(join(spoolFolder, diskId, "t1"));
+      return !files.some((file) => file.endsWith(".seg"));
+    });
+  } finally {
+    await run("umount", [spoolFolder]);
+  }
+});
+
+/** False where there was no room for all of it. */
+async function appended(file: string, bytes: Buffer): Promise<boolean> {
+  try {
+    await appendFile(file, bytes);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 test("a cache that cannot be written refuses batches, and takes them when it can", async () => {
   await using testbed = await openTestbed();
