@@ -74,6 +74,23 @@ test("a file that the configuration names and that is missing is named with its 
   assert.match(errors, /CONFIGURATION_INVALID: authority names \/nowhere/);
 });
 
+test("enrolling with a token that is not there names the file", (t) => {
+  const state = mkdtempSync(join(tmpdir(), "osr-command-"));
+  t.after(() => rmSync(state, { recursive: true }));
+  const config = join(state, "configuration.json");
+  const words = ["enrol", "--token", "/nowhere/token", "--state", state, "--config", config];
+  const { code, errors } = run(...words);
+  assert.equal(code, 1);
+  assert.match(
+    errors,
+    /FILE_UNREADABLE: \/nowhere\/token cannot be read: ENOENT\n\s+remedy: Check/,
+  );
+  writeFileSync(join(state, "token"), "not a token");
+  const other = run("enrol", "--token", join(state, "token"), "--state", state, "--config", config);
+  assert.equal(other.code, 1);
+  assert.match(other.errors, /^INPUT_INVALID: .*\n\s+remedy:/m);
+});
+
 test("run becomes a Node with the flags that it needs, those of its unit among them", () => {
   const unit = readFileSync(
     join(import.meta.dirname, "../systemd/osr-mobility-service.service"),

@@ -8,7 +8,7 @@ import { isUuid } from "@osr/base/uuid";
 import { enrolmentTokenShape } from "@osr/contracts/enrolment";
 import { type EnrolmentOptions, enrolRole } from "@osr/control-link/enrolment-client";
 import { identityFile } from "@osr/control-link/role-identity";
-import { writeSecretFile } from "@osr/control-link/secret-file";
+import { readGivenFile, writeSecretFile } from "@osr/control-link/secret-file";
 
 import { machineAddresses } from "./configuration-server-link.ts";
 import { machineFacts } from "./machine-facts.ts";
@@ -64,7 +64,7 @@ type Secret = Pick<
 
 function secretOf(words: EnrolWords): Secret {
   if (words.token !== undefined) {
-    const token = parseJson(readFileSync(words.token, "utf8"), enrolmentTokenShape);
+    const token = parseJson(readGivenFile(words.token), enrolmentTokenShape);
     if (token.role !== "mobility-service")
       throw new OsrError(ERRORS.TOKEN_FOR_ANOTHER, `the token is for a ${token.role}`);
     return {
@@ -79,7 +79,7 @@ function secretOf(words: EnrolWords): Secret {
     throw new OsrError(ERRORS.USAGE, "a token, or a passphrase and its configuration server");
   if (authorityFingerprint === undefined)
     throw new OsrError(ERRORS.USAGE, "--authority-fingerprint is missing");
-  const secret = readFileSync(passphraseFile, "utf8").trim();
+  const secret = readGivenFile(passphraseFile).trim();
   return {
     configurationServer,
     authorityFingerprint,

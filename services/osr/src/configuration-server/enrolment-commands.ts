@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { resolve } from "node:path";
 
@@ -19,6 +18,7 @@ import { type EnrolmentToken, enrolmentTokenShape } from "@osr/contracts/enrolme
 import { enrolRole } from "@osr/control-link/enrolment-client";
 import { identityFile } from "@osr/control-link/role-identity";
 import { serverAddress } from "@osr/control-link/server-address";
+import { readGivenFile } from "@osr/control-link/secret-file";
 
 import { writeNewSecret } from "./backup.ts";
 import { openConfiguredSite, reachedAt } from "./open-configured-site.ts";
@@ -96,7 +96,7 @@ export async function revokeRole(
 
 /** `osr process-server enrol`: writes the identity that the configuration of `osr process-server run` names. */
 export async function enrolProcessServer(options: ProcessServerEnrolOptions): Promise<Output> {
-  const token = parseJson(readFileSync(options.token, "utf8"), enrolmentTokenShape);
+  const token = parseJson(readGivenFile(options.token), enrolmentTokenShape);
   if (token.role !== "process-server")
     throw new OsrError(ERRORS.TOKEN_FOR_ANOTHER, `the token is for a ${token.role}`);
   const identity = await enrolRole(

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { isAbsolute, join, resolve } from "node:path";
 
 import type { InitOptions } from "@osr/cli/configuration-server-commands";
@@ -11,6 +11,7 @@ import {
   restoreSite,
 } from "@osr/configuration-server/site-backup";
 import { parseSiteSecret } from "@osr/configuration-server/site-keys";
+import { readGivenFile } from "@osr/control-link/secret-file";
 
 import { writeDurably } from "../site/durable-file.ts";
 import { openConfiguredSite, reachedAt } from "./open-configured-site.ts";
@@ -30,9 +31,7 @@ export async function initConfigurationServer(options: InitOptions): Promise<Out
   for (const path of [configFile, secretFile])
     if (existsSync(path)) throw new OsrError(ERRORS.CONFIGURATION_EXISTS, `${path} exists`);
   const backup =
-    options.restore === undefined
-      ? undefined
-      : parseSiteBackup(readFileSync(options.restore, "utf8"));
+    options.restore === undefined ? undefined : parseSiteBackup(readGivenFile(options.restore));
   writeDurably(secretFile, `${secretOf(options, backup).toString("hex")}\n`, 0o600);
   const configuration = {
     listen: { host: options.host, ...(options.port === undefined ? {} : { port: options.port }) },
@@ -53,6 +52,6 @@ export async function initConfigurationServer(options: InitOptions): Promise<Out
 
 function secretOf({ siteSecret }: InitOptions, backup: SiteBackup | undefined): Buffer {
   if (backup !== undefined) return Buffer.from(backup.siteSecret, "hex");
-  if (siteSecret !== undefined) return parseSiteSecret(readFileSync(siteSecret, "utf8"));
+  if (siteSecret !== undefined) return parseSiteSecret(readGivenFile(siteSecret));
   return systemRandomness.bytes(32);
 }

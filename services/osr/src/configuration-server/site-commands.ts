@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 
 import type { AccountOptions, RegisterOptions } from "@osr/cli/configuration-server-commands";
@@ -14,6 +13,7 @@ import { certificateFacts } from "@osr/certificates/certificate-facts";
 import { FABRIC_IDENTITY, fabricIdentityShape } from "@osr/configuration-server/fabric-identity";
 import { registerFabric } from "@osr/configuration-server/fabric-registration";
 import { vaultCredentialsShape } from "@osr/contracts/fabric-protocol";
+import { readGivenFile } from "@osr/control-link/secret-file";
 
 import { openConfiguredSite, reachedAt } from "./open-configured-site.ts";
 
@@ -47,7 +47,7 @@ export async function showSite({ config }: Configured): Promise<Output> {
 export async function registerSite(options: RegisterOptions): Promise<Output> {
   using open = await openConfiguredSite(options.config);
   const { site, configuration } = open;
-  const credentials = parseJson(readFileSync(options.credentials, "utf8"), vaultCredentialsShape);
+  const credentials = parseJson(readGivenFile(options.credentials), vaultCredentialsShape);
   const known = site.state.kept(FABRIC_IDENTITY, fabricIdentityShape);
   const isSame = known?.vaultUrl === credentials.vaultUrl && known.name === options.name;
   const identity = await registerFabric(
@@ -75,7 +75,7 @@ export async function registerSite(options: RegisterOptions): Promise<Output> {
 
 /** `osr configuration-server account add`. */
 export async function addAccount(name: string, options: AccountOptions): Promise<Output> {
-  const secret = readFileSync(options.secretFile, "utf8").replace(/\r?\n$/, "");
+  const secret = readGivenFile(options.secretFile).replace(/\r?\n$/, "");
   using open = await openConfiguredSite(options.config);
   const { state } = open.site;
   const known = state.accounts().find((account) => account.name === name);
