@@ -100,7 +100,7 @@ export class AgentApi {
    */
   async forgetMoved(): Promise<void> {
     const nowMs = this.#parts.context.clock.monotonicMs();
-    for (const { session, grant } of [...this.sessions.grants()]) {
+    for (const { session, grant } of this.sessions.grants()) {
       const { machineId } = session;
       const streams = [...grant.disks.values()].map(({ stream }) => stream);
       const silentMs = nowMs - (this.#lastSeenMs.get(machineId) ?? nowMs);

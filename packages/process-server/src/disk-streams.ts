@@ -48,14 +48,16 @@ export class DiskStreams {
   async forget(stream: DiskStream): Promise<void> {
     for (const entry of this.#entries.values()) {
       if (entry.stream !== stream) continue;
-      const forgotten = entry.opening.then(async () => {
-        if (entry.stream !== stream) return;
-        await stream.stop();
-        delete entry.stream;
-      });
+      const forgotten = entry.opening.then(() => this.#drop(entry, stream));
       entry.opening = forgotten;
       await forgotten;
     }
+  }
+
+  async #drop(entry: Entry, stream: DiskStream): Promise<void> {
+    if (entry.stream !== stream) return;
+    await stream.stop();
+    delete entry.stream;
   }
 
   *all(): Generator<DiskStream> {
