@@ -43,7 +43,7 @@ export type ConfigurationServerActions = {
   readonly show: (options: Configured) => Promise<Output>;
   readonly register: (options: RegisterOptions) => Promise<Output>;
   readonly createToken: (options: TokenOptions) => Promise<Output>;
-  readonly writePassphrase: (options: Configured & { readonly out: string }) => Promise<Output>;
+  readonly writeNewPassphrase: (options: Configured & { readonly out: string }) => Promise<Output>;
   readonly listRoles: (options: Configured) => Promise<Output>;
   readonly revokeRole: (id: string, options: Configured) => Promise<Output>;
   readonly addAccount: (name: string, options: AccountOptions) => Promise<Output>;
@@ -99,9 +99,9 @@ export function addConfigurationServer(
   const passphrase = noun
     .command("passphrase")
     .description("for agents that are enrolled in numbers");
-  verb("write", "write the passphrase of the site", passphrase)
+  verb("new", "make a passphrase; the one before is refused from now on", passphrase)
     .requiredOption("--out <file>", "where to; must not exist yet")
-    .action(shown(actions.writePassphrase));
+    .action(shown(actions.writeNewPassphrase));
   const role = noun.command("role").description("agents, process servers and master targets");
   verb("list", "who has enrolled", role).action(shown(actions.listRoles));
   verb("revoke <id>", "its certificates are not accepted any more", role).action(

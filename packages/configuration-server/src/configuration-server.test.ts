@@ -14,7 +14,9 @@ import { SITE_ROUTES } from "@osr/contracts/site-protocol";
 
 import { proofOf, verifierOf } from "@osr/control-link/enrolment-client";
 
-import { sitePassphrase } from "./enrolment-desk.ts";
+import { newPassphrase, setPassphrase } from "./enrolment-desk.ts";
+import { siteBackup } from "./site-backup.ts";
+import { openSite } from "./site.ts";
 import { FakeVault } from "./testing/fake-vault.ts";
 import { DATA_KEY, TestRole, TestSite, desiredItem, registration } from "./testing/test-site.ts";
 
@@ -174,7 +176,8 @@ test("tokens enrol one role, once, in time; passphrases many machines; wrong one
     id: bound,
   });
   assert.equal(again.id, bound);
-  const secret = sitePassphrase(site.site.state, systemRandomness);
+  const secret = newPassphrase(systemRandomness);
+  setPassphrase(site.site.state, secret);
   const passphrase = { kind: "passphrase", secret } as const;
   using many = await site.enrol("mobility-service", { secret: passphrase });
   using more = await site.enrol("mobility-service", { secret: passphrase });
@@ -215,6 +218,27 @@ test("tokens enrol one role, once, in time; passphrases many machines; wrong one
     }),
     (error) => coded("ENROLMENT_THROTTLED")(error) && (error as OsrError).retryable,
   );
+});
+
+test("a passphrase is good until another one takes its place, and is not written anywhere", async () => {
+  await using site = await new TestSite().start();
+  const enrol = (passphrase: string): Promise<TestRole> =>
+    site.enrol("mobility-service", { secret: { kind: "passphrase", secret: passphrase } });
+  const [first, second] = [newPassphrase(systemRandomness), newPassphrase(systemRandomness)];
+  await assert.rejects(enrol(first), coded("ENROLMENT_REFUSED"));
+  // By another process: the command of an administrator.
+  using beside = await openSite(
+    { secret: site.secret, stateFolder: join(site.folder, "state") },
+    { clock: systemClock, randomness: systemRandomness },
+  );
+  setPassphrase(beside.state, first);
+  using early = await enrol(first);
+  setPassphrase(beside.state, second);
+  await assert.rejects(enrol(first), coded("ENROLMENT_REFUSED"));
+  using late = await enrol(second);
+  assert.notEqual(early.id, late.id);
+  const backup = JSON.stringify(siteBackup(beside.state, site.secret));
+  assert.ok(!backup.includes(first) && !backup.includes(second));
 });
 
 test("a discovered machine and its agent are one machine", async () => {

@@ -26,8 +26,9 @@ import { CONFIGURATION_SERVER_ERRORS } from "./configuration-server-errors.ts";
 import { addressList, certificateAddresses, memberNames } from "./member-names.ts";
 import type { SiteState, TokenRow } from "./site-state.ts";
 
-/** Where the passphrase is kept in the state. */
-export const PASSPHRASE = "passphrase";
+/** Where the state keeps what proofs by the passphrase are checked with. */
+export const PASSPHRASE_VERIFIER = "passphrase-verifier";
+export const verifierShape = text(64);
 const PASSPHRASE_BYTES = 20;
 const TOKEN_BYTES = 32;
 /** A token that has run out is still known for a while, so that whoever uses it is told why it is refused. */
@@ -41,13 +42,14 @@ export type EnrolmentPorts = {
   readonly log: Log;
 };
 
-/** The passphrase of a site, made the first time: for machines that are enrolled in numbers. A secret. */
-export function sitePassphrase(state: SiteState, randomness: Randomness): string {
-  const known = state.kept(PASSPHRASE, text(256));
-  if (known !== undefined) return known;
-  const made = randomness.bytes(PASSPHRASE_BYTES).toString("hex");
-  state.keep(PASSPHRASE, made);
-  return made;
+/** A passphrase for machines that are enrolled in numbers. A secret; it is good once it is set. */
+export function newPassphrase(randomness: Randomness): string {
+  return randomness.bytes(PASSPHRASE_BYTES).toString("hex");
+}
+
+/** Puts a passphrase in the place of the one before, which is refused from now on. It is not kept: only its sealed hash is. */
+export function setPassphrase(state: SiteState, passphrase: string): void {
+  state.keep(PASSPHRASE_VERIFIER, verifierOf(passphrase));
 }
 
 /** Makes a one-time token. It is not kept: only the sealed hash is. */
@@ -138,11 +140,11 @@ export class EnrolmentDesk {
         "too many enrolments were refused",
         { details: { retryAfterMs: waitMs } },
       );
-    const { state, randomness, log } = this.#ports;
+    const { state, log } = this.#ports;
     const isByToken = request.proofOf === "token";
     const { tokenId } = request;
     const token = isByToken && tokenId !== undefined ? state.token(tokenId) : undefined;
-    const verifier = isByToken ? token?.verifier : verifierOf(sitePassphrase(state, randomness));
+    const verifier = isByToken ? token?.verifier : state.kept(PASSPHRASE_VERIFIER, verifierShape);
     const isProven =
       verifier !== undefined &&
       isSame(proofOf(verifier, request.csrPem), request.proof) &&

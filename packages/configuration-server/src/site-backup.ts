@@ -17,7 +17,7 @@ import { MACHINES_PER_FABRIC_MAX } from "@osr/contracts/site-protocol";
 
 import { CONFIGURATION_SERVER_ERRORS } from "./configuration-server-errors.ts";
 import { FABRIC_IDENTITY, type FabricIdentity, fabricIdentityShape } from "./fabric-identity.ts";
-import { PASSPHRASE } from "./enrolment-desk.ts";
+import { PASSPHRASE_VERIFIER, verifierShape } from "./enrolment-desk.ts";
 import type { Member, SiteState } from "./site-state.ts";
 
 const ROLES_MAX = 4 * MACHINES_PER_FABRIC_MAX;
@@ -35,7 +35,7 @@ type BackupCertificate = {
 export type SiteBackup = {
   readonly format: 1;
   readonly siteSecret: string;
-  readonly passphrase?: string | undefined;
+  readonly passphraseVerifier?: string | undefined;
   readonly fabric?: FabricIdentity | undefined;
   readonly members: readonly Member[];
   readonly certificates: readonly BackupCertificate[];
@@ -48,7 +48,7 @@ const shape: Shape<SiteBackup> = object<SiteBackup>({
     return 1;
   },
   siteSecret: text(64),
-  passphrase: optional(text(256)),
+  passphraseVerifier: optional(verifierShape),
   fabric: optional(fabricIdentityShape),
   members: list(
     object<Member>({
@@ -71,12 +71,12 @@ const shape: Shape<SiteBackup> = object<SiteBackup>({
 });
 
 export function siteBackup(state: SiteState, siteSecret: Buffer): SiteBackup {
-  const passphrase = state.kept(PASSPHRASE, text(256));
+  const passphraseVerifier = state.kept(PASSPHRASE_VERIFIER, verifierShape);
   const fabric = state.kept(FABRIC_IDENTITY, fabricIdentityShape);
   return {
     format: 1,
     siteSecret: siteSecret.toString("hex"),
-    ...(passphrase === undefined ? {} : { passphrase }),
+    ...(passphraseVerifier === undefined ? {} : { passphraseVerifier }),
     ...(fabric === undefined ? {} : { fabric }),
     members: state.members(),
     certificates: state.certificates(),
@@ -103,7 +103,8 @@ export function parseSiteBackup(json: string): SiteBackup {
 /** Puts a backup into a new state. */
 export function restoreSite(state: SiteState, backup: SiteBackup): void {
   state.transaction(() => {
-    if (backup.passphrase !== undefined) state.keep(PASSPHRASE, backup.passphrase);
+    if (backup.passphraseVerifier !== undefined)
+      state.keep(PASSPHRASE_VERIFIER, backup.passphraseVerifier);
     if (backup.fabric !== undefined) state.keep(FABRIC_IDENTITY, backup.fabric);
     for (const member of backup.members) {
       state.addMember(member);

@@ -8,10 +8,17 @@ import {
 } from "./disk-descriptor.ts";
 import { type DataKey, groupKeyOf, indexRootOf } from "./key-schedule.ts";
 import { checkLink } from "./log-segment.ts";
-import { type ParsedName, parseObjectName, vaultPrefix } from "./object-names.ts";
+import {
+  type ParsedName,
+  parseObjectName,
+  parseSealedName,
+  sealedStatePrefix,
+  vaultPrefix,
+} from "./object-names.ts";
 import { type ObjectHead, type ObjectStore, listAll } from "./object-store.ts";
 import { checkPoint } from "./point-check.ts";
 import { REPOSITORY_ERRORS } from "./repository-errors.ts";
+import { SealedCheck } from "./sealed-check.ts";
 import { type CheckedSegment, checkSegment } from "./segment-check.ts";
 import { NO_HEAD } from "./segment-footer.ts";
 import { readSmallObject } from "./small-object.ts";
@@ -54,7 +61,10 @@ export async function* verifyRepository(
   const objects: ObjectHead[] = [];
   for await (const object of listAll(store, vaultPrefix(options.vaultId), options.signal))
     objects.push(object);
-  yield* new RepositoryCheck(store, options, objects).run();
+  const sealed: ObjectHead[] = [];
+  for await (const object of listAll(store, sealedStatePrefix(options.vaultId), options.signal))
+    sealed.push(object);
+  yield* new RepositoryCheck(store, options, { objects, sealed }).run();
 }
 
 type Named<K extends ParsedName["kind"]> = {
@@ -66,6 +76,8 @@ class RepositoryCheck {
   readonly #store: ObjectStore;
   readonly #options: CheckOptions;
   readonly #objects: readonly ObjectHead[];
+  /** The sealed state of the vault. */
+  readonly #sealed: readonly ObjectHead[];
   readonly #findings: CheckEvent[] = [];
   /** Data keys by disk and version. */
   readonly #dataKeys = new Map<string, DataKey>();
@@ -87,11 +99,17 @@ class RepositoryCheck {
   #objectsDone = 0;
   #bytesDone = 0;
 
-  constructor(store: ObjectStore, options: CheckOptions, objects: readonly ObjectHead[]) {
+  constructor(
+    store: ObjectStore,
+    options: CheckOptions,
+    found: { readonly objects: readonly ObjectHead[]; readonly sealed: readonly ObjectHead[] },
+  ) {
     this.#store = store;
     this.#options = options;
-    this.#objects = objects;
-    this.#bytesTotal = objects.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    this.#objects = found.objects;
+    this.#sealed = found.sealed;
+    const all = [...found.objects, ...found.sealed];
+    this.#bytesTotal = all.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   }
 
   async *run(): AsyncGenerator<CheckEvent> {
@@ -100,17 +118,31 @@ class RepositoryCheck {
     const segments = this.#named("segment");
     const points = this.#named("recovery-point");
     for (const object of this.#objects)
-      if (parseObjectName(this.#options.vaultId, object.name) === undefined) {
-        const unknown = new OsrError(REPOSITORY_ERRORS.OBJECT_UNKNOWN, "its name is none of ours");
-        this.#problem(object.name, unknown);
-        this.#done(object.sizeBytes);
-      }
+      if (parseObjectName(this.#options.vaultId, object.name) === undefined) this.#unknown(object);
     for (const key of keys) yield* this.#each(key.object, () => this.#checkKey(key));
     for (const descriptor of descriptors)
       yield* this.#each(descriptor.object, () => this.#checkDescriptor(descriptor));
     yield* this.#checkLogs(segments, descriptors);
     for (const point of points) yield* this.#each(point.object, () => this.#checkPoint(point));
+    yield* this.#checkSealed();
     yield* this.#flush();
+  }
+
+  async *#checkSealed(): AsyncGenerator<CheckEvent> {
+    const { vaultId, vaultKey, signal } = this.#options;
+    const check = new SealedCheck(this.#store, { vaultId, vaultKey }, signal);
+    for (const object of this.#sealed) {
+      const parsed = parseSealedName(object.name);
+      if (parsed === undefined) this.#unknown(object);
+      else yield* this.#each(object, () => check.check(object, parsed.number));
+    }
+    const end = check.end();
+    if (end !== undefined) this.#problem(end.object, end.error);
+  }
+
+  #unknown({ name, sizeBytes }: ObjectHead): void {
+    this.#problem(name, new OsrError(REPOSITORY_ERRORS.OBJECT_UNKNOWN, "its name is none of ours"));
+    this.#done(sizeBytes);
   }
 
   async #checkKey({ object, parsed }: Named<"wrapped-key">): Promise<void> {
@@ -289,7 +321,7 @@ class RepositoryCheck {
     yield {
       kind: "progress",
       objectsDone: this.#objectsDone,
-      objectsTotal: this.#objects.length,
+      objectsTotal: this.#objects.length + this.#sealed.length,
       bytesDone: this.#bytesDone,
       bytesTotal: this.#bytesTotal,
     };

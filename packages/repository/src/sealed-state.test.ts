@@ -6,6 +6,7 @@ import { uuidOfName } from "@osr/base/uuid";
 
 import { sealedStateName } from "./object-names.ts";
 import { type ObjectStore, bodyOf } from "./object-store.ts";
+import { verifyRepository } from "./repository-check.ts";
 import { REPOSITORY_ERRORS } from "./repository-errors.ts";
 import {
   type SealedState,
@@ -117,4 +118,33 @@ test("a vault with nothing sealed has no chain; with a wrong key it is an error"
     readSealedChain(at.store, wrong),
     coded(REPOSITORY_ERRORS.SEALED_STATE_INVALID),
   );
+});
+
+test("a check of the repository reads the sealed state too: what does not open, and what does not follow", async () => {
+  const findings = async (store: ObjectStore, hasKey = true): Promise<readonly string[]> => {
+    const found: string[] = [];
+    const { vaultId, vaultKey } = vault;
+    for await (const event of verifyRepository(store, hasKey ? { vaultId, vaultKey } : { vaultId }))
+      if (event.kind === "finding") found.push(`${event.code} ${event.object.slice(-7, -5)}`);
+    return found;
+  };
+  await using at = await temporaryStore();
+  const { store } = at;
+  const one = await put(store, 1, stateOf({ documents: [document("a", 1, { x: 1 })] }));
+  const two = await put(store, 2, stateOf({ previous: one, kind: "whole" }));
+  assert.deepEqual([await findings(store), await findings(store, false)], [[], []]);
+  await store.create(sealedStateName(vault.vaultId, 3), bodyOf(Buffer.from("{}")));
+  assert.deepEqual(await findings(store), ["SEALED_STATE_INVALID 03"]);
+  assert.deepEqual(await findings(store, false), ["SEALED_STATE_INVALID 03"]);
+  await put(store, 4, stateOf({ previous: two, epoch: 2 }));
+  await put(store, 5, stateOf({ previous: one, epoch: 2 }));
+  assert.deepEqual(await findings(store), ["SEALED_STATE_INVALID 03", "SEALED_STATE_BROKEN 05"]);
+  await store.delete(sealedStateName(vault.vaultId, 1));
+  assert.deepEqual(await findings(store), ["SEALED_STATE_INVALID 03", "SEALED_STATE_BROKEN 05"]);
+  await store.delete(sealedStateName(vault.vaultId, 2));
+  assert.deepEqual(await findings(store), [
+    "SEALED_STATE_INVALID 03",
+    "SEALED_STATE_BROKEN 05",
+    "SEALED_STATE_BROKEN 04",
+  ]);
 });

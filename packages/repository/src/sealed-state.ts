@@ -117,12 +117,21 @@ export function encodeSealedState(state: SealedState, id: SealedStateId, nonce: 
   return bytes;
 }
 
-/** Throws SEALED_STATE_INVALID (wrong key, changed bytes) or FORMAT_NEWER. */
-export function decodeSealedState(bytes: Buffer, id: SealedStateId): SealedState {
+/** What everybody can see of a sealed object. Throws SEALED_STATE_INVALID. */
+export function parseSealed(bytes: Buffer): {
+  readonly nonce: Buffer;
+  readonly tag: Buffer;
+  readonly ciphertext: Buffer;
+} {
   const fields = parseCanonicalObject(bytes, REPOSITORY_ERRORS.SEALED_STATE_INVALID);
   const nonce = hexField(fields, "nonce", NONCE_BYTES);
   const tag = hexField(fields, "tag", TAG_BYTES);
-  const ciphertext = hexField(fields, "ciphertext");
+  return { nonce, tag, ciphertext: hexField(fields, "ciphertext") };
+}
+
+/** Throws SEALED_STATE_INVALID (wrong key, changed bytes) or FORMAT_NEWER. */
+export function decodeSealedState(bytes: Buffer, id: SealedStateId): SealedState {
+  const { nonce, tag, ciphertext } = parseSealed(bytes);
   const key = sealingKeyOf(id.vaultKey, id.vaultId);
   const decipher = createDecipheriv("aes-256-gcm", key, nonce)
     .setAAD(nameBytes(id))
@@ -201,7 +210,7 @@ export async function readSealedChain(
     throw invalid(`nothing of vault ${vault.vaultId} opens under this vault key`);
   }
   if (first.state.kind !== "whole" && first.state.previous !== "")
-    throw broken(`object ${first.number} has none before it`);
+    throw brokenSeal(`object ${first.number} has none before it`);
   checkChain(chain);
   const { number, sha256, state } = last;
   const { epoch, schema } = state;
@@ -234,8 +243,8 @@ function checkChain(chain: readonly ReadObject[]): void {
     const before = chain[index - 1];
     if (before === undefined) continue;
     if (state.previous !== before.sha256)
-      throw broken(`object ${number} does not follow object ${before.number}`);
-    if (state.epoch < before.state.epoch) throw broken(`object ${number} has an older epoch`);
+      throw brokenSeal(`object ${number} does not follow object ${before.number}`);
+    if (state.epoch < before.state.epoch) throw brokenSeal(`object ${number} has an older epoch`);
   }
 }
 
@@ -266,6 +275,7 @@ function invalid(message: string, cause?: unknown): OsrError {
   return new OsrError(REPOSITORY_ERRORS.SEALED_STATE_INVALID, message, { cause });
 }
 
-function broken(message: string): OsrError {
+/** SEALED_STATE_BROKEN. */
+export function brokenSeal(message: string): OsrError {
   return new OsrError(REPOSITORY_ERRORS.SEALED_STATE_BROKEN, `the sealed state: ${message}`);
 }

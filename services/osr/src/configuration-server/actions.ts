@@ -14,7 +14,7 @@ export function configurationServerActions(signal: AbortSignal): ConfigurationSe
     listAccounts: async (options) => (await site()).listAccounts(options),
     removeAccount: async (id, options) => (await site()).removeAccount(id, options),
     createToken: async (options) => (await enrolment()).createTokenFile(options),
-    writePassphrase: async (options) => (await enrolment()).writePassphrase(options),
+    writeNewPassphrase: async (options) => (await enrolment()).writeNewPassphrase(options),
     listRoles: async (options) => (await enrolment()).listRoles(options),
     revokeRole: async (id, options) => (await enrolment()).revokeRole(id, options),
     enrolProcessServer: async (options) => (await enrolment()).enrolProcessServer(options),

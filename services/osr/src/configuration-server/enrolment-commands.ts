@@ -13,7 +13,11 @@ import { systemClock } from "@osr/base/platform/system-clock";
 import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
 import { HOUR_MS } from "@osr/base/units";
-import { createToken, sitePassphrase } from "@osr/configuration-server/enrolment-desk";
+import {
+  createToken,
+  newPassphrase,
+  setPassphrase,
+} from "@osr/configuration-server/enrolment-desk";
 import { type EnrolmentToken, enrolmentTokenShape } from "@osr/contracts/enrolment";
 import { enrolRole } from "@osr/control-link/enrolment-client";
 import { identityFile } from "@osr/control-link/role-identity";
@@ -60,13 +64,16 @@ export async function createTokenFile(options: TokenOptions): Promise<Output> {
   return { file: options.out, role, configurationServer, expires: isoTime(made.expiresUnixMs) };
 }
 
-/** `osr configuration-server passphrase write`. */
-export async function writePassphrase(options: {
+/** `osr configuration-server passphrase new`: the file is the only place where it is ever shown. */
+export async function writeNewPassphrase(options: {
   readonly config: string;
   readonly out: string;
 }): Promise<Output> {
   using open = await openConfiguredSite(options.config);
-  writeNewSecret(options.out, `${sitePassphrase(open.site.state, systemRandomness)}\n`);
+  const passphrase = newPassphrase(systemRandomness);
+  // First the file: the one before stays good where it cannot be written.
+  writeNewSecret(options.out, `${passphrase}\n`);
+  setPassphrase(open.site.state, passphrase);
   return { file: options.out, authorityFingerprint: open.site.fingerprint };
 }
 

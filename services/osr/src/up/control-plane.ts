@@ -6,6 +6,7 @@ import { createManagement } from "@osr/cli/management/management";
 import type { Context, Contexts } from "@osr/cli/management/contexts";
 import { asking } from "@osr/cli/management/requests";
 import { FABRIC_IDENTITY, fabricIdentityShape } from "@osr/configuration-server/fabric-identity";
+import { OsrError } from "@osr/base/errors";
 import { systemClock } from "@osr/base/platform/system-clock";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
 import type { Uuid } from "@osr/base/uuid";
@@ -142,15 +143,6 @@ async function ensureAccess(
   files: Files,
   signal: AbortSignal,
 ): Promise<Context> {
-  if (!existsSync(files.adminToken))
-    await createToken({
-      config: files.vaultConfig,
-      name: "administrator",
-      role: "Owner",
-      scope: "/",
-      hours: TOKEN_HOURS,
-      out: files.adminToken,
-    });
   const context: Context = {
     name: CONTEXT,
     vaultUrl: `https://${options.host}:${options.vaultPort}`,
@@ -160,6 +152,30 @@ async function ensureAccess(
     resourceGroup: RESOURCE_GROUP,
     vault: VAULT,
   };
+  if (!existsSync(files.adminToken)) await writeAdministratorToken(files);
+  try {
+    await ensureVault(context, files, signal);
+  } catch (error) {
+    if (!isTokenRefused(error)) throw error;
+    // It has run out, or the vault was rebuilt: rights are not restored, they are given anew.
+    await writeAdministratorToken(files);
+    await ensureVault(context, files, signal);
+  }
+  return context;
+}
+
+async function writeAdministratorToken(files: Files): Promise<void> {
+  await createToken({
+    config: files.vaultConfig,
+    name: "administrator",
+    role: "Owner",
+    scope: "/",
+    hours: TOKEN_HOURS,
+    out: files.adminToken,
+  });
+}
+
+async function ensureVault(context: Context, files: Files, signal: AbortSignal): Promise<void> {
   const { recoveryServices } = createManagement(
     {
       vaultUrl: context.vaultUrl,
@@ -178,7 +194,12 @@ async function ensureAccess(
   await asking(() =>
     recoveryServices.vaults.beginCreateOrUpdateAndWait(RESOURCE_GROUP, VAULT, body),
   );
-  return context;
+}
+
+function isTokenRefused(error: unknown): boolean {
+  if (!(error instanceof OsrError)) return false;
+  const { statusCode }: { statusCode?: unknown } = error.details;
+  return statusCode === 401;
 }
 
 async function ensureConfigurationServer(options: UpOptions, files: Files): Promise<void> {
