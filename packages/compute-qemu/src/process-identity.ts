@@ -23,7 +23,7 @@ export const processIdentityShape: Shape<ProcessIdentity> = object({
 const POLL_MS = 20;
 
 /** Who has `pid` now; undefined where nobody has, or only a zombie that waits for its parent. */
-async function identityOf(pid: number): Promise<ProcessIdentity | undefined> {
+export async function identityOf(pid: number): Promise<ProcessIdentity | undefined> {
   const stat = await readOrUndefined(`/proc/${pid}/stat`);
   if (stat === undefined) return undefined;
   // The second field is the program's name in parentheses and may hold anything, blanks and parentheses too.
@@ -50,7 +50,7 @@ export async function isAlive(identity: ProcessIdentity): Promise<boolean> {
 }
 
 /** Sends `signal` to that process and to no other that has its pid meanwhile. */
-async function signalProcess(
+export async function signalProcess(
   identity: ProcessIdentity,
   signal: "SIGTERM" | "SIGKILL",
 ): Promise<void> {

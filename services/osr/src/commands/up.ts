@@ -1,4 +1,4 @@
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 
 import type { UpOptions } from "@osr/cli/program";
 
@@ -7,12 +7,15 @@ import { makeSite, rememberVault } from "../site/make-site.ts";
 import type { SiteFolder } from "../site/site-folder.ts";
 import type { Site } from "../site/site.ts";
 import { startControlPlane } from "../up/control-plane.ts";
+import { LeftRoles } from "../up/left-roles.ts";
 import { RoleProcess } from "../up/role-process.ts";
 
 type MadeSite = { readonly folder: SiteFolder; readonly site: Site };
 
 /** `osr up`: makes the site the first time, runs its roles as child processes, ends them with Ctrl-C. */
 export async function up(options: UpOptions, signal: AbortSignal): Promise<void> {
+  const left = new LeftRoles(resolve(options.directory));
+  await left.end(say);
   const made = await makeSite(options);
   const { folder, site } = made;
   const roles: RoleProcess[] = [];
@@ -21,6 +24,7 @@ export async function up(options: UpOptions, signal: AbortSignal): Promise<void>
       words: [name, "run"],
       configFile,
       logFile: join(folder.root, `${name}.log`),
+      left,
       say,
     });
     roles.push(role);

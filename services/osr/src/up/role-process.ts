@@ -8,6 +8,8 @@ import { OsrError, defineErrors } from "@osr/base/errors";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
 import { SECOND_MS } from "@osr/base/units";
 
+import type { LeftRoles } from "./left-roles.ts";
+
 const ERRORS = defineErrors({
   ROLE_FAILED: {
     retryable: false,
@@ -24,6 +26,7 @@ export type RoleProcessOptions = {
   readonly words: readonly string[];
   readonly configFile: string;
   readonly logFile: string;
+  readonly left: LeftRoles;
   readonly say: (line: string) => void;
 };
 
@@ -40,6 +43,7 @@ export class RoleProcess {
   /** Starts the role; resolves when it is ready. Throws ROLE_FAILED where it does not come up the first time. */
   async start(): Promise<void> {
     const child = this.#spawn();
+    await this.#note(child);
     if (!(await isReady(child))) {
       await this.stop();
       const { words, logFile } = this.#options;
@@ -52,20 +56,32 @@ export class RoleProcess {
   async stop(): Promise<void> {
     this.#stopping = true;
     const child = this.#child;
-    if (child === undefined || hasExited(child)) return;
-    const gone = once(child, "exit");
-    child.kill("SIGTERM");
-    using _ = systemScheduler.after(STOP_MS_MAX, () => child.kill("SIGKILL"));
-    await gone;
+    if (child === undefined) return;
+    if (!hasExited(child)) {
+      const gone = once(child, "exit");
+      child.kill("SIGTERM");
+      using _ = systemScheduler.after(STOP_MS_MAX, () => child.kill("SIGKILL"));
+      await gone;
+    }
+    this.#options.left.forget(this.#name);
+  }
+
+  get #name(): string {
+    return must(this.#options.words[0], "a role has a name");
+  }
+
+  async #note({ pid }: ChildProcess): Promise<void> {
+    if (pid !== undefined) await this.#options.left.note(this.#name, pid);
   }
 
   async #supervise(first: ChildProcess): Promise<void> {
     for (let child = first; ; child = this.#spawn()) {
+      if (child !== first) await this.#note(child);
       if (!hasExited(child)) await once(child, "exit");
       // Ctrl-C reaches every process of the terminal, so a role may end shortly before it is told to.
       await systemScheduler.sleep(RESTART_DELAY_MS);
       if (this.#stopping) return;
-      this.#options.say(`${this.#options.words[0]} has ended; starting it again`);
+      this.#options.say(`${this.#name} has ended; starting it again`);
     }
   }
 
