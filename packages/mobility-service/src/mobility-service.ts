@@ -2,8 +2,7 @@ import { must } from "@osr/base/assert";
 import { type ErrorInfo, OsrError, hasCode, isRetryable, messageOf } from "@osr/base/errors";
 import { type RetryPolicy, retryDelayMs } from "@osr/base/retry";
 import type { Service } from "@osr/base/service";
-import { GIB, MIB, SECOND_MS } from "@osr/base/units";
-import { randomUuid } from "@osr/base/uuid";
+import { MIB, SECOND_MS } from "@osr/base/units";
 import {
   HEALTH_ERRORS_MAX,
   type HealthError,
@@ -11,29 +10,27 @@ import {
   type PointSummary,
 } from "@osr/contracts/agent-protocol";
 
-import { AppPointPace } from "./app-point-pace.ts";
 import { allDone } from "./all-done.ts";
 import { BatchMemory } from "./batch-memory.ts";
 import { ChangeIntake } from "./change-intake.ts";
-import { certificateHealth, clockHealth, freezeHealth, missedHealth } from "./machine-health.ts";
-import { Cut, type CutOutcome, cutStatusOf } from "./cut.ts";
+import { certificateHealth, clockHealth, freezeHealth } from "./machine-health.ts";
+import { cutStatusOf } from "./cut.ts";
 import { DirtyMemory } from "./dirty-memory.ts";
-import type { DiskReplication } from "./disk-replication.ts";
+import { DiskCopying } from "./disk-copying.ts";
 import {
   type MachineDisk,
   agentBytesOf,
   health,
-  isStopped,
   resyncOf,
   statusOf,
   troubleOf,
 } from "./machine-disk.ts";
 import { type OpenedKeptState, openKeptState, returnUnanswered } from "./kept-start.ts";
 import { MachineDisks, trackedDisk } from "./machine-disks.ts";
-import { MISSED_REASONS, MOBILITY_ERRORS } from "./mobility-errors.ts";
+import { MOBILITY_ERRORS } from "./mobility-errors.ts";
 import type { MobilityStatus } from "./mobility-status.ts";
 import { Pace } from "./pace.ts";
-import { PointScheduler } from "./point-scheduler.ts";
+import { PointMaking } from "./point-making.ts";
 import type { ReplicationSession } from "./replication-session.ts";
 import { SessionOpener } from "./session-opener.ts";
 import { TrackingTrust } from "./tracking-trust.ts";
@@ -43,17 +40,11 @@ import type { MobilityServiceOptions, PointIntervals } from "./mobility-service-
 /** The kernel's ring of events must not fill between two drains. */
 const DRAIN_MS = 50;
 const STATUS_MS = SECOND_MS;
-const POLL_MS = 200;
 /** How often disks are looked for. */
 const DISK_WATCH_MS = 5 * SECOND_MS;
-/** Below this, changes of a disk wait for the next point, so that a block that changes again is sent once. */
-const BACKLOG_BYTES_GOAL = 64 * MIB;
-/** Above this no point is tried: copying goes first. */
-const BACKLOG_BYTES_MAX = GIB;
 /** Disks are compared beside the machine's own work: reading and hashing take no more than this, over all disks. */
 const COMPARED_BYTES_PER_SECOND_MAX = 200 * MIB;
 const NEW_DISKS = "the disks of the machine have changed";
-const UNREADABLE_RETRY_MS = 30 * SECOND_MS;
 /** A session that lasted so long is opened again at once. */
 const STEADY_SESSION_MS = 10 * SECOND_MS;
 const REOPENING: RetryPolicy = {
@@ -83,12 +74,10 @@ class MachineReplication implements MobilityService {
   readonly #disks: MachineDisks;
   readonly #kept: OpenedKeptState;
   readonly #changes: ChangeIntake;
-  readonly #points: PointScheduler;
+  readonly #points: PointMaking;
+  readonly #copying: DiskCopying;
   readonly #opener: SessionOpener;
-  readonly #cut: Cut;
-  readonly #appPoints = new AppPointPace();
   readonly #fileWrites = new Turn();
-  readonly #comparisons = new Turn();
   /** Taken by whoever makes a point or changes the set of disks. */
   readonly #setOfDisks = new Turn();
   readonly #stopping = new AbortController();
@@ -96,16 +85,13 @@ class MachineReplication implements MobilityService {
   #session: ReplicationSession | undefined;
   #isStopped = false;
   #newestPoint: PointSummary | undefined;
-  #pointsMade = 0;
-  #lastCut: (CutOutcome & { readonly kind: "made" }) | undefined;
-  #lastMissed: HealthError | undefined;
   #statusFailed = false;
   /** What the process server said last of itself, of the disks and of the time. */
   #told: Pick<HeartbeatReply, "health" | "bytes"> & { readonly skewMs?: number } = {};
 
   constructor(options: MobilityServiceOptions) {
     this.#options = options;
-    const { clock, pointIntervalSeconds, machine, agentVersion, limits } = options;
+    const { clock, machine, agentVersion, limits } = options;
     const { intervalBytesMax } = limits;
     const { startReason } = options;
     const pace = new Pace(COMPARED_BYTES_PER_SECOND_MAX, options);
@@ -132,15 +118,18 @@ class MachineReplication implements MobilityService {
       state,
       this.#disks.all.map(({ replication }) => replication),
     );
-    this.#points = new PointScheduler({ intervalSeconds: pointIntervalSeconds });
     this.#opener = new SessionOpener(options, { agentVersion, machine });
-    this.#cut = new Cut({
+    this.#copying = new DiskCopying(options);
+    this.#points = new PointMaking({
       ...options,
       changes: this.#changes,
       remainderRuns: state.remainderRuns,
-      isAppDue: () => this.#appPoints.isDue(clock.monotonicMs()),
       isSwapCurrent: () => options.diskWatch.isSwapCurrent(),
       holdWrites: () => this.#fileWrites.take(this.#stopping.signal),
+      disks: this.#disks,
+      setOfDisks: this.#setOfDisks,
+      trouble: () => this.#trouble(),
+      stopping: this.#stopping.signal,
     });
   }
 
@@ -154,9 +143,8 @@ class MachineReplication implements MobilityService {
     await this.#running;
   }
 
-  setIntervals({ pointSeconds, appPointSeconds }: PointIntervals): void {
-    this.#points.setInterval(pointSeconds, this.#options.clock.monotonicMs());
-    this.#appPoints.setInterval(appPointSeconds);
+  setIntervals(intervals: PointIntervals): void {
+    this.#points.setIntervals(intervals);
   }
 
   requestResync(): void {
@@ -187,7 +175,7 @@ class MachineReplication implements MobilityService {
   status(): MobilityStatus {
     const { clock } = this.#options;
     const point = this.#newestPoint;
-    const cut = this.#lastCut;
+    const cut = this.#points.lastCut;
     const unixMs = Math.floor(clock.unixMs());
     return {
       state: this.#state(),
@@ -197,9 +185,9 @@ class MachineReplication implements MobilityService {
       ...(point === undefined
         ? {}
         : { newestPoint: point, rpoSeconds: Math.max(0, (unixMs - point.unixMs) / SECOND_MS) }),
-      pointsMade: this.#pointsMade,
-      pointsMissed: this.#points.missedCount,
-      missedReasons: Object.fromEntries(this.#points.missed),
+      pointsMade: this.#points.madeCount,
+      pointsMissed: this.#points.schedule.missedCount,
+      missedReasons: Object.fromEntries(this.#points.schedule.missed),
       ...(cut === undefined ? {} : { lastCut: cutStatusOf(cut) }),
       health: [...this.#health(), ...(this.#told.health ?? [])],
     };
@@ -211,7 +199,7 @@ class MachineReplication implements MobilityService {
     if (this.#session === undefined) return "connecting";
     if (this.#disks.members.some(({ replication }) => replication.stage === "resync"))
       return "resync";
-    return this.#points.isStarted ? "protected" : "initial";
+    return this.#points.schedule.isStarted ? "protected" : "initial";
   }
 
   #health(): HealthError[] {
@@ -231,13 +219,15 @@ class MachineReplication implements MobilityService {
       );
     const busy = this.#session?.busy;
     if (busy !== undefined) list.push(health(busy, busy.message));
-    if (this.#lastMissed !== undefined) list.push(this.#lastMissed);
-    if (this.#lastCut?.scriptError !== undefined)
-      list.push(health(MOBILITY_ERRORS.APP_SCRIPT_FAILED, messageOf(this.#lastCut.scriptError)));
+    if (this.#points.lastMissed !== undefined) list.push(this.#points.lastMissed);
+    if (this.#points.lastCut?.scriptError !== undefined)
+      list.push(
+        health(MOBILITY_ERRORS.APP_SCRIPT_FAILED, messageOf(this.#points.lastCut.scriptError)),
+      );
     const { clock, certificate } = this.#options;
     return [
       ...list,
-      ...freezeHealth(this.#lastCut?.frozenMs),
+      ...freezeHealth(this.#points.lastCut?.frozenMs),
       ...certificateHealth(certificate?.(), clock.unixMs()),
       ...clockHealth(this.#told.skewMs ?? 0),
     ].slice(0, HEALTH_ERRORS_MAX);
@@ -284,9 +274,9 @@ class MachineReplication implements MobilityService {
   /** Points that cannot reach the process server are missed while it is away, not only once it is back. */
   #countMissed(): void {
     const nowMs = this.#options.clock.monotonicMs();
-    if (this.#session === undefined) this.#points.skip(this.#sessionless().code, nowMs);
+    if (this.#session === undefined) this.#points.schedule.skip(this.#sessionless().code, nowMs);
     else if (this.#session.unreachable !== undefined)
-      this.#points.skip(MOBILITY_ERRORS.PROCESS_SERVER_UNREACHABLE.code, nowMs);
+      this.#points.schedule.skip(MOBILITY_ERRORS.PROCESS_SERVER_UNREACHABLE.code, nowMs);
   }
 
   /** Why there is no session. */
@@ -358,7 +348,7 @@ class MachineReplication implements MobilityService {
       if (changes === undefined) continue;
       using _ = await this.#setOfDisks.take(signal);
       // A session that is being opened finds out by itself.
-      if (this.#disks.change(changes, { isMember: !this.#points.isStarted }))
+      if (this.#disks.change(changes, { isMember: !this.#points.schedule.isStarted }))
         this.#session?.lose(NEW_DISKS);
     }
   }
@@ -372,21 +362,21 @@ class MachineReplication implements MobilityService {
         throw new OsrError(MOBILITY_ERRORS.SESSION_REFUSED, `no grant for the disk ${identity}`);
       replication.attach(session, granted);
     }
-    this.#points.seenSlot(session.granted.newestSlot);
+    this.#points.schedule.seenSlot(session.granted.newestSlot);
     this.#session = session;
     if (disks.some((disk) => !this.#disks.has(disk)) || disks.length < this.#disks.all.length)
       return session.lose(NEW_DISKS);
     const tasks = [
       session.heartbeats(
         () => ({
-          pointsMissed: this.#points.missedCount,
+          pointsMissed: this.#points.schedule.missedCount,
           health: this.#health(),
           disks: agentBytesOf(disks),
         }),
         (reply) => this.#heartbeatReply(session, disks, reply),
       ),
-      ...disks.map((disk) => this.#copyLoop(disk, session)),
-      this.#pointLoop(session, disks),
+      ...disks.map((disk) => this.#copying.run(disk, session)),
+      this.#points.run(session, disks),
     ];
     await allDone(
       tasks.map(async (task) => {
@@ -415,144 +405,7 @@ class MachineReplication implements MobilityService {
     this.#told = { health, bytes, skewMs };
     if (reply.newestPoint === undefined) return;
     this.#newestPoint = reply.newestPoint;
-    this.#points.seenSlot(reply.newestPoint.slot);
-  }
-
-  /** Compares a disk where that is needed, and copies it whenever enough of it is dirty. */
-  async #copyLoop(disk: MachineDisk, session: ReplicationSession): Promise<void> {
-    const { replication } = disk;
-    while (!isStopped(disk)) {
-      try {
-        if (replication.stage === "resync") await this.#compare(disk, session);
-        using _ = await disk.turn.take(session.signal);
-        // Distrusted just now.
-        if (replication.stage === "resync") continue;
-        const isDue =
-          replication.stage === "initial" || replication.dirtyBytes > BACKLOG_BYTES_GOAL;
-        if (isDue || replication.unreadable !== undefined) await replication.copyRound();
-        else await replication.endOldInterval();
-      } catch (error) {
-        if (!hasCode(error, MOBILITY_ERRORS.LOG_FENCED)) throw error;
-      }
-      const isUnreadable = replication.unreadable !== undefined;
-      await this.#sleep(isUnreadable ? UNREADABLE_RETRY_MS : POLL_MS, session.signal);
-    }
-    this.#sayStopped(disk);
-  }
-
-  /**
-   * Compares a disk to its end. One disk of the machine at a time, step by step, so that requests of comparisons never keep
-   * those of other disks from a connection, and a cut that waits for the disk learns soon that there can be none.
-   */
-  async #compare(disk: MachineDisk, session: ReplicationSession): Promise<void> {
-    const { log } = this.#options;
-    const { replication, turn } = disk;
-    const { name } = replication.disk;
-    using _ = await this.#comparisons.take(session.signal);
-    log.info("the disk is compared with its log", { name, reason: replication.resync?.reason });
-    while (replication.stage === "resync") {
-      const isGoingOn = await this.#compareStep(replication, turn, session);
-      if (!isGoingOn) await this.#sleep(POLL_MS, session.signal);
-    }
-    log.info("the disk was compared", { name, ...replication.lastResync });
-  }
-
-  async #compareStep(
-    replication: DiskReplication,
-    turn: Turn,
-    { signal }: ReplicationSession,
-  ): Promise<boolean> {
-    using _ = await turn.take(signal);
-    return await replication.resyncStep();
-  }
-
-  #sayStopped(disk: MachineDisk): void {
-    const trouble = troubleOf(disk);
-    this.#options.log.error("the disk is not replicated any more", { ...trouble });
-  }
-
-  async #pointLoop(session: ReplicationSession, disks: readonly MachineDisk[]): Promise<void> {
-    const { clock } = this.#options;
-    for (;;) {
-      for (const disk of disks) disk.isMember ||= disk.replication.stage === "delta";
-      const isCopied = disks.every(({ replication }) => replication.stage === "delta");
-      if (isCopied && !this.#points.isStarted) this.#points.start(clock.monotonicMs());
-      if (clock.monotonicMs() >= this.#points.dueMs) await this.#point(session, disks);
-      await this.#sleep(POLL_MS, session.signal);
-    }
-  }
-
-  async #point(session: ReplicationSession, disks: readonly MachineDisk[]): Promise<void> {
-    const reason = this.#obstacle();
-    if (reason !== undefined) return this.#missed(reason.code, reason.message);
-    using _ = await this.#setOfDisks.take(session.signal);
-    try {
-      const outcome = await this.#makePoint(session, disks);
-      if (outcome.kind === "made") this.#made(outcome);
-      else this.#missed(outcome.reason, messageOf(outcome.error ?? ""));
-    } catch (error) {
-      if (this.#stopping.signal.aborted) throw error;
-      const isFenced = hasCode(error, MOBILITY_ERRORS.LOG_FENCED);
-      this.#missed(
-        isFenced ? MOBILITY_ERRORS.LOG_FENCED.code : MOBILITY_ERRORS.SESSION_LOST.code,
-        messageOf(error),
-      );
-      if (!isFenced) throw error;
-    }
-  }
-
-  /** Why no point can be tried at the moment. */
-  #obstacle(): { readonly code: string; readonly message: string } | undefined {
-    const reason = this.#trouble() ?? this.#disks.resync;
-    if (reason !== undefined) return reason;
-    const late = this.#disks.members.find(
-      ({ replication }) => replication.dirtyBytes > BACKLOG_BYTES_MAX,
-    );
-    if (late === undefined) return undefined;
-    return {
-      code: MISSED_REASONS.CATCHING_UP.code,
-      message: `${late.replication.disk.name} is still being copied`,
-    };
-  }
-
-  async #makePoint(
-    session: ReplicationSession,
-    disks: readonly MachineDisk[],
-  ): Promise<CutOutcome> {
-    const { clock, randomness } = this.#options;
-    using turns = new DisposableStack();
-    const members = disks.filter(({ isMember }) => isMember);
-    for (const disk of members) turns.use(await disk.turn.take(session.signal));
-    const names = {
-      groupId: session.granted.groupId,
-      slot: this.#points.takeSlot(clock.unixMs()),
-      cutId: randomUuid(randomness),
-    };
-    const replications = members.map(({ replication }): DiskReplication => replication);
-    return await this.#cut.make(replications, names, session.signal);
-  }
-
-  #made(outcome: CutOutcome & { readonly kind: "made" }): void {
-    this.#points.made(this.#options.clock.monotonicMs());
-    if (outcome.tag.class === "app") this.#appPoints.made(this.#options.clock.monotonicMs());
-    this.#pointsMade += 1;
-    this.#lastCut = outcome;
-    this.#lastMissed = undefined;
-    const { tag, frozenMs, heldMs, rounds } = outcome;
-    this.#options.log.info("recovery point made", {
-      cutId: tag.cutId,
-      slot: tag.slot,
-      class: tag.class,
-      frozenMs,
-      heldMs,
-      rounds,
-    });
-  }
-
-  #missed(reason: string, message: string): void {
-    this.#points.miss(reason, this.#options.clock.monotonicMs());
-    this.#lastMissed = missedHealth(reason, message);
-    this.#options.log.warn("recovery point missed", { reason, detail: message });
+    this.#points.schedule.seenSlot(reply.newestPoint.slot);
   }
 
   #sleep(ms: number, signal: AbortSignal): Promise<void> {
