@@ -116,6 +116,24 @@ test(
   },
 );
 
+test(
+  "the label that LVM itself writes on a disk",
+  { skip: loopSkipReason("lvm") ?? false },
+  (t) => {
+    const loops = new LoopDisks(t);
+    const { path, backingFile } = loops.create(64 * MIB);
+    const settings = [
+      `devices { use_devicesfile=0 hints="none" filter=["a|${path}|","r|.*|"] }`,
+      `global { locking_dir="${loops.folder()}" event_activation=0 }`,
+    ].join(" ");
+    runTool("lvm", "pvcreate", "--config", settings, path);
+    const words = ["pvs", "--config", settings, "--noheadings", "-o", "pv_uuid", path];
+    const theirs = runTool("lvm", ...words).trim();
+    assert.match(theirs, /^\w{6}(-\w{4}){5}-\w{6}$/);
+    assert.equal(physicalVolumeId(readFileSync(backingFile).subarray(0, IDENTITY_BYTES)), theirs);
+  },
+);
+
 test("short disks have no identity", () => {
   for (const bytes of [0, 511, 512, 1024]) {
     const start = Buffer.alloc(bytes);

@@ -153,6 +153,40 @@ test("frozen file systems take no writes, and drains are quiet", { skip }, async
   await end(writer);
 });
 
+test(
+  "a disk without a file system needs no freeze: what is written to it is no quiet drain",
+  { skip },
+  async (t) => {
+    try {
+      mountedTracefs();
+    } catch (error) {
+      t.skip(messageOf(error));
+      return;
+    }
+    const disk = new LoopDisks(t).create(DISK_BYTES);
+    using tracker = new TracefsTracker({
+      name: `osr-test-freezer-raw-${process.pid}`,
+      ringBytesPerCpu: MIB,
+    });
+    const sectorCount = DISK_BYTES / 512;
+    tracker.add({ eventDevices: [eventDeviceOf(disk)], sectorCount, ignoredRanges: [] });
+    tracker.start();
+    await using prepared = await freezerOf([disk]).prepare();
+    assert.deepEqual(prepared.fileSystems, []);
+    await prepared.sync(AbortSignal.timeout(10_000));
+    const report = prepared.freeze(systemClock.monotonicMs() + 5000);
+    assert.deepEqual([report.frozen, report.synced], [[], []]);
+    const list = new ChangeList();
+    assert.deepEqual(tracker.drain(list), { changes: 0, lost: false });
+    // Nothing holds it back, so a point taken now is none.
+    runTool("dd", "if=/dev/zero", `of=${disk.path}`, "bs=4k", "count=1", "seek=7", "oflag=direct");
+    assert.deepEqual(tracker.drain(list), { changes: 1, lost: false });
+    assert.deepEqual(list.changes, ["0:56+8"]);
+    assert.deepEqual(tracker.drain(list), { changes: 0, lost: false });
+    prepared.thaw();
+  },
+);
+
 test("a file system in a file of another is frozen first, thawed last", { skip }, async (t) => {
   const loops = new LoopDisks(t);
   const lower = loops.create(4 * DISK_BYTES);
