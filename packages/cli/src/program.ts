@@ -45,6 +45,12 @@ export type UpOptions = {
   readonly vault: boolean;
 };
 
+export type DownOptions = {
+  readonly directory: string;
+  /** Id of the vault of the site that is to be deleted. */
+  readonly delete?: string;
+};
+
 export type EnrolOptions = {
   readonly site: string;
   readonly out: string;
@@ -69,6 +75,7 @@ export type FailoverTestOptions = RepositoryOptions &
 /** What the commands do. A result is printed in the chosen format; nothing is printed for undefined. */
 export type Actions = {
   readonly up: (options: UpOptions) => Promise<void>;
+  readonly down: (options: DownOptions) => Promise<Output>;
   readonly doctor: (options: { readonly directory: string }) => Promise<Output>;
   readonly replicaHostRun: (options: { readonly config: string }) => Promise<void>;
   readonly storageAccountRun: (options: { readonly config: string }) => Promise<void>;
@@ -166,6 +173,15 @@ function addSite(program: Command, actions: Actions, shown: Shown): void {
     )
     .option("--no-vault", "only a storage account and a process server, without a control plane")
     .action(shown(actions.up));
+  program
+    .command("down")
+    .description("end the roles of a site that a killed `osr up` has left running")
+    .option("--directory <path>", "the site folder", SITE_DEFAULT)
+    .option(
+      "--delete <vault-id>",
+      "also delete the site for good: keys, replicated data, database; the id says that this one is meant",
+    )
+    .action(shown(actions.down));
   program
     .command("doctor")
     .description("what this machine can do for Open Site Recovery and what not, with reasons")

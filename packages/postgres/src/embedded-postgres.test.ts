@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { chmodSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -11,7 +11,11 @@ import { silentLog } from "@osr/base/log";
 import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
 
-import { type EmbeddedPostgres, startEmbeddedPostgres } from "./embedded-postgres.ts";
+import {
+  type EmbeddedPostgres,
+  deleteEmbeddedPostgres,
+  startEmbeddedPostgres,
+} from "./embedded-postgres.ts";
 import { isRunning } from "./postmaster.ts";
 
 const options = { scheduler: systemScheduler, randomness: systemRandomness, log: silentLog };
@@ -93,10 +97,13 @@ test("below a folder that its user may not enter, the data goes where it may", a
   try {
     assert.match(postgres.dataFolder, /^\/var\/lib\/open-site-recovery\/postgres-/);
     assert.deepEqual(await query(postgres, "select 1 as one"), [{ one: 1 }]);
+    await postgres.release();
   } finally {
-    await postgres.stop();
-    rmSync(join(postgres.dataFolder, ".."), { recursive: true });
+    await deleteEmbeddedPostgres({ ...options, ...place });
   }
+  assert.equal(isRunning(postgres.pid), false);
+  assert.equal(existsSync(join(postgres.dataFolder, "..")), false);
+  assert.equal(existsSync(place.folder), false);
 });
 
 test("nobody gets in by network, by the socket's folder, or without the password", async () => {

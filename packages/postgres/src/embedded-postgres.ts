@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, openSync, readFileSync } from "node:fs";
+import { closeSync, existsSync, openSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
 import { Client } from "pg";
@@ -80,6 +80,20 @@ export async function startEmbeddedPostgres(
   const supervisor = new Supervisor({ ...options, folder, programs, user, password });
   await supervisor.start();
   return supervisor;
+}
+
+/**
+ * Deletes the server of `folder` for good, with all data, wherever that lies; a server that runs there is stopped first.
+ */
+export async function deleteEmbeddedPostgres(
+  options: Pick<EmbeddedPostgresOptions, "folder" | "scheduler">,
+): Promise<void> {
+  if (!existsSync(options.folder)) return;
+  const folder = openServerFolder(options.folder, serverUser());
+  const pid = postmasterOf(folder);
+  if (pid !== undefined) await stopPostmaster(pid, STOP_MS_MAX, options.scheduler);
+  for (const path of [folder.sockets, folder.root, options.folder])
+    rmSync(path, { recursive: true, force: true });
 }
 
 type SupervisorOptions = Omit<EmbeddedPostgresOptions, "folder"> & {

@@ -10,6 +10,7 @@ import { vaultActions } from "./vault/actions.ts";
 export function actions(signal: AbortSignal): Actions {
   return {
     up: async (options) => (await import("./commands/up.ts")).up(options, signal),
+    down: async (options) => (await import("./commands/down.ts")).down(options),
     doctor: async (options) => (await import("./commands/doctor.ts")).doctor(options),
     storageAccountRun: async (options) =>
       (await import("./commands/storage-account-run.ts")).storageAccountRun(options, signal),
