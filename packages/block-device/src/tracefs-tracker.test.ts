@@ -143,37 +143,46 @@ test("tracks exactly the blocks of random writes, discards and zeroing", { skip 
   assert.ok(traced.discarded > 0 && traced.written > 0);
 });
 
-test("no block of a file system in use changes without being tracked", { skip }, async (t) => {
-  const loops = new LoopDisks(t);
-  const disk = loops.create(DISK_BYTES);
-  const folder = loops.mount(disk, "ext4", "-q", "-b", "4096");
-  const tracker = startTracker(t, [disk]);
-  await using reader = openDirectReader(disk);
-  const before = alignedBuffer(DISK_BYTES);
-  const after = alignedBuffer(DISK_BYTES);
-  runTool("sync", "-f", folder);
-  const seen = new DirtyBlocks();
-  tracker.drain(seen);
-  seen.blocks.clear();
-  reader.readSync(0, before);
-  for (let file = 0; file < 40; file++) {
-    fs.writeFileSync(`${folder}/${file}`, Buffer.alloc(file * 3000, file), { flush: true });
-    if (file % 3 === 0) fs.rmSync(`${folder}/${file}`);
-  }
-  runTool("fallocate", "--punch-hole", "-o", "8192", "-l", "8192", `${folder}/37`);
-  runTool("sync", "-f", folder);
-  assert.equal(tracker.drain(seen).lost, false);
-  reader.readSync(0, after);
-  let differing = 0;
-  for (let block = 0; block < DISK_BYTES / BLOCK_BYTES; block++) {
-    const start = block * BLOCK_BYTES;
-    const end = start + BLOCK_BYTES;
-    if (before.compare(after, start, end, start, end) === 0) continue;
-    differing += 1;
-    assert.ok(seen.blocks.has(block), `block ${block} changed without an event`);
-  }
-  assert.ok(differing > 40, `only ${differing} blocks differ`);
-});
+for (const [type, sizeBytes, ...options] of [
+  ["ext4", DISK_BYTES, "-b", "4096"],
+  ["xfs", 320 * MIB],
+  ["btrfs", 128 * MIB],
+] as const)
+  test(
+    `no block of ${type} in use changes without being tracked`,
+    { skip: skip || (loopSkipReason(`mkfs.${type}`) ?? false) },
+    async (t) => {
+      const loops = new LoopDisks(t);
+      const disk = loops.create(sizeBytes);
+      const folder = loops.mount(disk, type, "-q", ...options);
+      const tracker = startTracker(t, [disk]);
+      await using reader = openDirectReader(disk);
+      const before = alignedBuffer(sizeBytes);
+      const after = alignedBuffer(sizeBytes);
+      runTool("sync", "-f", folder);
+      const seen = new DirtyBlocks();
+      tracker.drain(seen);
+      seen.blocks.clear();
+      reader.readSync(0, before);
+      for (let file = 0; file < 40; file++) {
+        fs.writeFileSync(`${folder}/${file}`, Buffer.alloc(file * 3000, file), { flush: true });
+        if (file % 3 === 0) fs.rmSync(`${folder}/${file}`);
+      }
+      runTool("fallocate", "--punch-hole", "-o", "8192", "-l", "8192", `${folder}/37`);
+      runTool("sync", "-f", folder);
+      assert.equal(tracker.drain(seen).lost, false);
+      reader.readSync(0, after);
+      let differing = 0;
+      for (let block = 0; block < sizeBytes / BLOCK_BYTES; block++) {
+        const start = block * BLOCK_BYTES;
+        const end = start + BLOCK_BYTES;
+        if (before.compare(after, start, end, start, end) === 0) continue;
+        differing += 1;
+        assert.ok(seen.blocks.has(block), `block ${block} changed without an event`);
+      }
+      assert.ok(differing > 40, `only ${differing} blocks differ`);
+    },
+  );
 
 test("a ring that overflows is lost, once", { skip }, (t) => {
   const disk = new LoopDisks(t).create(DISK_BYTES);
