@@ -5,6 +5,7 @@ import { OsrError } from "@osr/base/errors";
 import { silentLog } from "@osr/base/log";
 import { uuidOfName } from "@osr/base/uuid";
 import type { BatchReply, SessionReply } from "@osr/contracts/agent-protocol";
+import { HTTPS_ERRORS } from "@osr/https/https-errors";
 
 import type { WrittenBatch } from "./batch-writer.ts";
 import { BatchesUnderWay } from "./batches-under-way.ts";
@@ -260,22 +261,27 @@ test("a machine that may not replicate is asked about once a minute", async (t) 
   assert.equal(opener.refusal, undefined);
 });
 
-test("the next process server is tried when one was not reached for a minute, and kept when it is", async (t) => {
-  const second = scripted(unavailable(), GRANTED);
-  const dead: ProcessServerClient = {
-    ...second.client,
-    openSession: () => Promise.reject(unavailable()),
-  };
-  const ports = portsOf(dead);
-  passing(t, ports.time);
-  const servers = [
-    { address: "first", client: dead },
-    { address: "second", client: second.client },
-  ];
-  const processServers = new ConfiguredProcessServers(servers, ports.time);
-  const opener = new SessionOpener({ ...ports, processServers }, IDENTITY);
-  const session = await opener.open([], new AbortController().signal);
-  assert.equal(session.processServer.address, "second");
-  assert.ok(ports.time.monotonicMs() >= UNREACHABLE_MS_MAX);
-  assert.equal(processServers.current, session.processServer);
-});
+for (const [what, refusal] of [
+  ["was not reached", unavailable()],
+  ["showed no certificate to be trusted", new OsrError(HTTPS_ERRORS.PEER_UNTRUSTED, "expired")],
+  ["took the machine's for revoked", new OsrError(HTTPS_ERRORS.CERTIFICATE_REVOKED, "revoked")],
+] as const)
+  test(`the next process server is tried when one ${what} for a minute, and kept when it answers`, async (t) => {
+    const second = scripted(unavailable(), GRANTED);
+    const dead: ProcessServerClient = {
+      ...second.client,
+      openSession: () => Promise.reject(refusal),
+    };
+    const ports = portsOf(dead);
+    passing(t, ports.time);
+    const servers = [
+      { address: "first", client: dead },
+      { address: "second", client: second.client },
+    ];
+    const processServers = new ConfiguredProcessServers(servers, ports.time);
+    const opener = new SessionOpener({ ...ports, processServers }, IDENTITY);
+    const session = await opener.open([], new AbortController().signal);
+    assert.equal(session.processServer.address, "second");
+    assert.ok(ports.time.monotonicMs() >= UNREACHABLE_MS_MAX);
+    assert.equal(processServers.current, session.processServer);
+  });

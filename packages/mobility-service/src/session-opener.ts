@@ -6,6 +6,7 @@ import {
   type MachineDescription,
   type SessionDisk,
 } from "@osr/contracts/agent-protocol";
+import { HTTPS_ERRORS } from "@osr/https/https-errors";
 
 import { MOBILITY_ERRORS } from "./mobility-errors.ts";
 import type { ProcessServerAssignment } from "./process-server-assignment.ts";
@@ -15,6 +16,14 @@ import { RETRIES, ReplicationSession, type SessionPorts } from "./replication-se
 const REFUSED_RETRY_MS = MINUTE_MS;
 /** What ends replication of this machine until somebody does something about it. */
 const FINAL_REFUSALS = [MOBILITY_ERRORS.LOG_FENCED, MOBILITY_ERRORS.MACHINE_IS_REPLICA];
+
+/** One side does not trust the other's certificate: another process server may have a better one, clock or list of revoked ones. */
+const DISTRUST = [
+  HTTPS_ERRORS.PEER_UNTRUSTED,
+  HTTPS_ERRORS.CERTIFICATE_EXPIRED,
+  HTTPS_ERRORS.CERTIFICATE_REVOKED,
+  HTTPS_ERRORS.CERTIFICATE_UNTRUSTED,
+];
 
 export type SessionIdentity = {
   readonly agentVersion: string;
@@ -71,7 +80,8 @@ export class SessionOpener {
         return new ReplicationSession(ports, request.epoch, granted, signal);
       } catch (error) {
         signal.throwIfAborted();
-        if (isRetryable(error)) processServers.unreached();
+        if (isRetryable(error) || DISTRUST.some((info) => hasCode(error, info)))
+          processServers.unreached();
         else processServers.reached();
         const { newestEpoch }: { newestEpoch?: unknown } =
           error instanceof OsrError ? error.details : {};
