@@ -10,6 +10,7 @@ import { test } from "node:test";
 import { silentLog } from "@osr/base/log";
 import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
+import type { Scheduler } from "@osr/base/scheduler";
 import { MINUTE_MS } from "@osr/base/units";
 import { uuidOfName } from "@osr/base/uuid";
 import { createHttpsAgent } from "@osr/https/https-agent";
@@ -93,24 +94,27 @@ async function openAccount(testbed: Testbed): Promise<ScriptedAccount> {
     relay.closeAllConnections();
     relay.close();
   });
-  const storeAt = (port: number, role: string): ObjectStore =>
+  const storeAt = (port: number, role: string, scheduler: Scheduler): ObjectStore =>
     new AzureBlobStore({
       endpoint: `https://127.0.0.1:${port}`,
       container: STORAGE_CONTAINER,
       credential: { kind: "token", text: tokens.find((each) => each.role === role)?.token ?? "" },
       agent,
-      scheduler: hastyScheduler,
+      scheduler,
       callMs: CALL_MS,
     });
-  const store = retryingStore(storeAt((relay.address() as AddressInfo).port, "ingest"), {
-    policy: STORE_RETRY_POLICY,
-    scheduler: hastyScheduler,
-    randomness: systemRandomness,
-  });
+  const store = retryingStore(
+    storeAt((relay.address() as AddressInfo).port, "ingest", hastyScheduler),
+    {
+      policy: STORE_RETRY_POLICY,
+      scheduler: hastyScheduler,
+      randomness: systemRandomness,
+    },
+  );
   const kept = opened.move();
   return Object.assign(scripted, {
     store,
-    reader: storeAt(account.port, "reader"),
+    reader: storeAt(account.port, "reader", systemScheduler),
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   });
 }
