@@ -6,6 +6,7 @@ import { migration0005 } from "./migrations/0005-sealing.ts";
 import { migration0006 } from "./migrations/0006-items.ts";
 import { migration0007 } from "./migrations/0007-failover-checks.ts";
 import { migration0008 } from "./migrations/0008-silences.ts";
+import { migration0009 } from "./migrations/0009-point-listings.ts";
 
 export type Migration = { readonly number: number; readonly sql: string };
 
@@ -19,4 +20,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { number: 6, sql: migration0006 },
   { number: 7, sql: migration0007 },
   { number: 8, sql: migration0008 },
+  { number: 9, sql: migration0009 },
 ];

@@ -25,6 +25,8 @@ export type ItemReading = {
     readonly isMultiVm: boolean;
   };
   readonly machine: FabricMachine | undefined;
+  /** Of what time the newest point is known: of the last report of the machine, or the last look into the storage account. */
+  readonly pointsKnownUnixMs: number | undefined;
   readonly failoverCheck: FailoverCheck | undefined;
   /** Kind of the job under way, and when it began; undefined where none runs. */
   readonly runningJob:
@@ -51,6 +53,7 @@ export function itemBody(vault: VaultRow, reading: ItemReading, nowUnixMs: numbe
     machine,
     isReplicating,
     newestPointUnixMs,
+    pointsKnownUnixMs: reading.pointsKnownUnixMs,
     rpoThresholdMinutes: policy.rpoThresholdMinutes,
     nowUnixMs,
   });
@@ -108,7 +111,7 @@ export function itemBody(vault: VaultRow, reading: ItemReading, nowUnixMs: numbe
 }
 
 function detailsBody(
-  { row, policy, machine }: ItemReading,
+  { row, policy, machine, pointsKnownUnixMs }: ItemReading,
   failoverCheck: FailoverCheck | undefined,
   nowUnixMs: number,
 ): JsonObject {
@@ -128,7 +131,7 @@ function detailsBody(
     vmProtectionStateDescription: facts?.state ?? "idle",
     resyncProgressPercentage: progressPercent(disks),
     rpoInSeconds: newest === null ? null : rpoSeconds(newest, nowUnixMs),
-    lastRpoCalculatedTime: isoTime(nowUnixMs),
+    lastRpoCalculatedTime: timeOrNull(pointsKnownUnixMs ?? null),
     lastRecoveryPointReceived: timeOrNull(newest),
     lastUpdateReceivedTime: timeOrNull(machine?.lastSeenUnixMs ?? null),
     lastHeartbeat: timeOrNull(machine?.lastSeenUnixMs ?? null),

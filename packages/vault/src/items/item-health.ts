@@ -9,6 +9,9 @@ import { type HealthLevel, machineLevel } from "../resources/health-level.ts";
 /** An agent that was not heard of for so long is away (facts, section 6: heartbeat missing, 15 min). */
 const HEARTBEAT_MS_MAX = 15 * MINUTE_MS;
 
+/** Agents report every 15 s to the configuration server, and it as often to the vault; twice that is nothing to talk about. */
+const REPORTED_MS_MAX = MINUTE_MS;
+
 export type ItemHealth = "None" | "Normal" | "Warning" | "Critical";
 
 export type ItemSymptom = {
@@ -26,6 +29,7 @@ export function itemSymptoms(facts: {
   readonly machine: FabricMachine | undefined;
   readonly isReplicating: boolean;
   readonly newestPointUnixMs: number | undefined;
+  readonly pointsKnownUnixMs: number | undefined;
   readonly rpoThresholdMinutes: number;
   readonly nowUnixMs: number;
 }): readonly ItemSymptom[] {
@@ -57,11 +61,30 @@ export function itemSymptoms(facts: {
     symptoms.push({
       code: "RPO_EXCEEDED",
       level: "Warning",
-      message: `The newest recovery point is ${Math.round(ageMs / MINUTE_MS)} min old, the policy's threshold is ${rpoThresholdMinutes} min.`,
+      message: `The newest recovery point is ${Math.round(ageMs / MINUTE_MS)} min old, the policy's threshold is ${rpoThresholdMinutes} min.${asOf(facts)}`,
       causes: "The machine changes faster than its data is uploaded, or no point could be made.",
       remedy: "Look at the backlog of each hop of the item's disks, and at its other errors.",
     });
   return symptoms.toSorted((a, b) => rank(a) - rank(b));
+}
+
+/** What is shown of points may be older than what there is; it is said where that is more than the time between reports. */
+export function asOf(facts: {
+  readonly pointsKnownUnixMs: number | undefined;
+  readonly nowUnixMs: number;
+}): string {
+  const { pointsKnownUnixMs: known, nowUnixMs } = facts;
+  if (known === undefined || nowUnixMs - known <= REPORTED_MS_MAX) return "";
+  return ` That is as of ${isoTime(known)}: nothing was heard of its points since, and there may be newer ones.`;
+}
+
+/** Later of the last report and the last look into the storage account. */
+export function pointsKnownUnixMs(
+  reportedUnixMs: number | undefined,
+  listedUnixMs: number | null,
+): number | undefined {
+  const known = Math.max(reportedUnixMs ?? 0, listedUnixMs ?? 0);
+  return known === 0 ? undefined : known;
 }
 
 function rank({ level }: ItemSymptom): number {

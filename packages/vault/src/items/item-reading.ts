@@ -6,6 +6,7 @@ import type { FabricMachine } from "@osr/contracts/fabric-protocol";
 import type { VaultDatabase, VaultTransaction } from "../database/database.ts";
 import type { FailoverCheck } from "./failover-check.ts";
 import type { ItemReading } from "./item-body.ts";
+import { pointsKnownUnixMs } from "./item-health.ts";
 import type { ItemRow } from "./item-row.ts";
 
 const ITEMS_MAX = 5000;
@@ -23,32 +24,7 @@ export async function readItems(
   } = {},
 ): Promise<readonly ItemReading[]> {
   const { fabricId, itemId, after, limit = ITEMS_MAX } = only;
-  let query = database
-    .selectFrom("protected_item")
-    .innerJoin("fabric", "fabric.id", "protected_item.fabric_id")
-    .innerJoin("policy", "policy.id", "protected_item.policy_id")
-    .leftJoin("fabric_machine", (join) =>
-      join
-        .onRef("fabric_machine.fabric_id", "=", "protected_item.fabric_id")
-        .onRef("fabric_machine.machine_id", "=", "protected_item.machine_id"),
-    )
-    .leftJoin("job", (join) =>
-      join.onRef("job.id", "=", "protected_item.job_id").on("job.ended_at", "is", null),
-    )
-    .leftJoin("failover_check", "failover_check.item_id", "protected_item.id")
-    .selectAll("protected_item")
-    .select([
-      "failover_check.objections",
-      "failover_check.checked_at",
-      "fabric.name as fabric_name",
-      "policy.name as policy_name",
-      "policy.rpo_threshold_minutes",
-      "policy.is_multi_vm",
-      "fabric_machine.document as machine_document",
-      "job.started_at as job_started_at",
-      "job.created_at as job_created_at",
-      "job.kind as running_job_kind",
-    ])
+  let query = shownItems(database)
     .where("protected_item.vault_id", "=", vaultId)
     .orderBy("protected_item.key")
     .orderBy(sql`protected_item.id::text`)
@@ -70,10 +46,47 @@ export async function readItems(
         isMultiVm: row.is_multi_vm,
       },
       machine: document ?? undefined,
+      pointsKnownUnixMs: pointsKnownUnixMs(document?.lastSeenUnixMs, row.listed_at),
       failoverCheck: failoverCheckOf(row),
       runningJob: runningJobOf(row),
     };
   });
+}
+
+/** Items with what they are shown with. */
+function shownItems(database: VaultDatabase | VaultTransaction) {
+  return database
+    .selectFrom("protected_item")
+    .innerJoin("fabric", "fabric.id", "protected_item.fabric_id")
+    .innerJoin("policy", "policy.id", "protected_item.policy_id")
+    .leftJoin("fabric_machine", (join) =>
+      join
+        .onRef("fabric_machine.fabric_id", "=", "protected_item.fabric_id")
+        .onRef("fabric_machine.machine_id", "=", "protected_item.machine_id"),
+    )
+    .leftJoin("job", (join) =>
+      join.onRef("job.id", "=", "protected_item.job_id").on("job.ended_at", "is", null),
+    )
+    .leftJoin("point_listing", (join) =>
+      join
+        .onRef("point_listing.vault_id", "=", "protected_item.vault_id")
+        .onRef("point_listing.group_id", "=", "protected_item.machine_id"),
+    )
+    .leftJoin("failover_check", "failover_check.item_id", "protected_item.id")
+    .selectAll("protected_item")
+    .select([
+      "point_listing.listed_at",
+      "failover_check.objections",
+      "failover_check.checked_at",
+      "fabric.name as fabric_name",
+      "policy.name as policy_name",
+      "policy.rpo_threshold_minutes",
+      "policy.is_multi_vm",
+      "fabric_machine.document as machine_document",
+      "job.started_at as job_started_at",
+      "job.created_at as job_created_at",
+      "job.kind as running_job_kind",
+    ]);
 }
 
 function failoverCheckOf(row: {

@@ -10,6 +10,15 @@ export type ItemTables = {
   recovery_point: RecoveryPointTable;
   recovery_network: RecoveryNetworkTable;
   failover_check: FailoverCheckTable;
+  point_listing: PointListingTable;
+};
+
+/** Migration 9. */
+export type PointListingTable = {
+  vault_id: Uuid;
+  group_id: Uuid;
+  /** When the index was last brought up to the storage account. */
+  listed_at: UnixMs;
 };
 
 /** Of items that have a point; migration 7. */

@@ -2,12 +2,14 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import { must } from "@osr/base/assert";
+import { systemClock } from "@osr/base/platform/system-clock";
 import { listAll } from "@osr/repository/object-store";
 
 import { type TestPostgres, startTestPostgres } from "../testing/test-database.ts";
 import { testMachine } from "../testing/test-fabric.ts";
 import { VAULT_PATH, VERSION } from "../testing/test-vault.ts";
 import { ITEM, enable, newLife, protectedLife, recoveryPoints } from "../testing/test-life.ts";
+import { itemSymptoms } from "./item-health.ts";
 import { replicate } from "../testing/test-replication.ts";
 
 let postgres: TestPostgres;
@@ -111,6 +113,31 @@ test("a point that the storage account has counts, though no report has told of 
   assert.equal(await allowed(), false);
   await recoveryPoints(life);
   assert.equal(await allowed(), true);
+});
+
+test("how old the newest point is is told with the time of which that is known", async () => {
+  await using life = await newLife(postgres);
+  const seen = systemClock.unixMs() - 3 * 3600_000;
+  const machine = { ...testMachine(life.machineId, ITEM), lastSeenUnixMs: seen };
+  await life.fabric.report({ machines: [machine] });
+  await enable(life);
+  await replicate(life.store, life.fabric.vaultId, must(await life.wish(), "wish"), [10]);
+  const known = async (): Promise<number> =>
+    must((await life.details()).lastRpoCalculatedTime, "a time").getTime();
+  assert.equal(await known(), seen);
+  const before = systemClock.unixMs();
+  await recoveryPoints(life);
+  assert.ok((await known()) >= before);
+  const symptoms = itemSymptoms({
+    machine,
+    isReplicating: true,
+    newestPointUnixMs: 0,
+    pointsKnownUnixMs: seen,
+    rpoThresholdMinutes: 60,
+    nowUnixMs: before,
+  });
+  const exceeded = symptoms.find(({ code }) => code === "RPO_EXCEEDED");
+  assert.match(exceeded?.message ?? "", /there may be newer ones/);
 });
 
 test("a test failover runs beside the replication, and counts when it is cleaned up", async () => {

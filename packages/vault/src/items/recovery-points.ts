@@ -28,7 +28,7 @@ import { foundContainer } from "../resources/fabric-row.ts";
 const NEW_POINTS_MAX = 2000;
 const POINTS_MAX = 10_000;
 
-type IndexPorts = Pick<VaultContext, "database" | "store" | "vaultKey" | "log">;
+type IndexPorts = Pick<VaultContext, "database" | "store" | "vaultKey" | "log" | "clock">;
 type PointRow = {
   readonly slot: number;
   readonly cut_id: Uuid;
@@ -46,7 +46,9 @@ export async function refreshPoints(
   groupId: Uuid,
   signal: AbortSignal,
 ): Promise<void> {
-  const { database, store } = ports;
+  const { database, store, clock } = ports;
+  // Points that are made while the account is being listed may be missing.
+  const listed = { listed_at: clock.unixMs() };
   const stored = new Set<number>();
   for await (const { name } of listAll(store, recoveryPointPrefix(vaultId, groupId), signal)) {
     const parsed = parseObjectName(vaultId, name);
@@ -75,6 +77,11 @@ export async function refreshPoints(
       .onConflict((conflict) => conflict.doNothing())
       .execute();
   await followPoints(database, vaultId, groupId);
+  await database
+    .insertInto("point_listing")
+    .values({ vault_id: vaultId, group_id: groupId, ...listed })
+    .onConflict((conflict) => conflict.columns(["vault_id", "group_id"]).doUpdateSet(listed))
+    .execute();
 }
 
 /** An item may be failed over as soon as the storage account has a point of it, whoever has told the vault of it. */

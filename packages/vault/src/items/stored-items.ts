@@ -71,12 +71,13 @@ export class StoredItems implements FabricItems {
     const vault = { id: fabric.vault_id, armId: fabric.arm_id, name: fabric.vault_name };
     const readings = await readItems(database, fabric.vault_id, { fabricId });
     const nowUnixMs = this.#context.clock.unixMs();
-    return readings.map(({ row, policy, machine }) => {
+    return readings.map(({ row, policy, machine, pointsKnownUnixMs }) => {
       const isReplicating = row.phase === "protected";
       const symptoms = itemSymptoms({
         machine,
         isReplicating,
         newestPointUnixMs: row.newest_point_at ?? undefined,
+        pointsKnownUnixMs,
         rpoThresholdMinutes: policy.rpoThresholdMinutes,
         nowUnixMs,
       });

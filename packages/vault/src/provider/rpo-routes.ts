@@ -5,6 +5,7 @@ import type { GatewayFacts } from "@osr/contracts/replication-facts";
 
 import { type ResourceRoute, type VaultRequest, ok } from "../arm/resource-routes.ts";
 import type { VaultDatabase } from "../database/database.ts";
+import { asOf, pointsKnownUnixMs } from "../items/item-health.ts";
 import { ITEM_ACTION, ITEM_PATH } from "../items/item-paths.ts";
 import { foundItem, groupIdOf, reportedMachine } from "../items/item-row.ts";
 import type { VaultContext } from "../vault-context.ts";
@@ -42,6 +43,13 @@ async function rpoBody(
     .where("group_id", "=", groupIdOf(row))
     .orderBy("slot", "desc")
     .executeTakeFirst();
+  const listing = await database
+    .selectFrom("point_listing")
+    .select("listed_at")
+    .where("vault_id", "=", row.vault_id)
+    .where("group_id", "=", groupIdOf(row))
+    .executeTakeFirst();
+  const known = pointsKnownUnixMs(machine?.lastSeenUnixMs, listing?.listed_at ?? null);
   const processServerId = machine?.facts?.processServerId;
   const explained = explainRpo({
     machine: machine?.facts,
@@ -61,7 +69,9 @@ async function rpoBody(
     processServerId: processServerId ?? null,
     hops: explained.hops.map((hop) => ({ ...hop })),
     slowestHop: slowestHop ?? null,
-    summary,
+    // Of what time all of this is known.
+    knownTime: known === undefined ? null : isoTime(known),
+    summary: `${summary}${asOf({ pointsKnownUnixMs: known, nowUnixMs })}`,
   };
   return { id: request.resourcePath, name: "rpo", type: "OpenSiteRecovery/rpo", properties };
 }
