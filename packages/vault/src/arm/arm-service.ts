@@ -1,7 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 
 import type { Clock } from "@osr/base/clock";
-import { systemErrorCode } from "@osr/base/errors";
 import type { Log } from "@osr/base/log";
 import type { Randomness } from "@osr/base/randomness";
 import { isUuid, randomUuid } from "@osr/base/uuid";
@@ -12,6 +11,7 @@ import { RateLimit, type RateLimits } from "../access/rate-limit.ts";
 import { authorize } from "../access/roles.ts";
 import { type AuthenticatedCaller, authenticate } from "../access/token.ts";
 import type { VaultDatabase } from "../database/database.ts";
+import { inTransaction } from "../database/transaction.ts";
 import { findVault } from "../resources/vault-row.ts";
 import { ArmError, notFound } from "./arm-error.ts";
 import { pathSegments } from "./arm-path.ts";
@@ -20,9 +20,6 @@ import { BODY_BYTES_MAX, parseBody } from "./json-body.ts";
 import { acceptedHeaders, operationStatus } from "./long-running.ts";
 import type { ArmAccepted, ArmReply, ArmRequest, VaultRow } from "./resource-routes.ts";
 import type { AnyRoute, RouteMatch, Router } from "./router.ts";
-
-/** Transactions that lost a deadlock are run again. */
-const WRITE_ATTEMPTS_MAX = 4;
 
 export type ArmServiceOptions = {
   readonly database: VaultDatabase;
@@ -171,7 +168,7 @@ export class ArmService {
       activityId: request.activityId,
     };
     const attempt = (): Promise<ArmReply | ArmAccepted> =>
-      database.transaction().execute(async (tx) => {
+      inTransaction(database, async (tx) => {
         const reply =
           "writeRoot" in route
             ? await route.writeRoot(request, tx)
@@ -182,7 +179,7 @@ export class ArmService {
         return reply;
       });
     try {
-      const reply = await deadlocksRetried(attempt);
+      const reply = await attempt();
       if (!("acceptedJobId" in reply)) return reply;
       return {
         status: 202,
@@ -268,17 +265,6 @@ async function vaultOf(database: VaultDatabase, match: RouteMatch): Promise<Vaul
   ]);
   if (vault === undefined) throw notFound(`vault ${vaultName}`);
   return vault;
-}
-
-async function deadlocksRetried<T>(attempt: () => Promise<T>): Promise<T> {
-  for (let attempts = 1; ; attempts += 1) {
-    try {
-      return await attempt();
-    } catch (error) {
-      const isDeadlock = ["40001", "40P01"].includes(systemErrorCode(error) ?? "");
-      if (!isDeadlock || attempts >= WRITE_ATTEMPTS_MAX) throw error;
-    }
-  }
 }
 
 function headerOf(message: IncomingMessage, name: string): string | undefined {

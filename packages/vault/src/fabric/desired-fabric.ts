@@ -10,6 +10,7 @@ import {
 } from "@osr/contracts/fabric-protocol";
 
 import type { VaultDatabase } from "../database/database.ts";
+import { inTransaction } from "../database/transaction.ts";
 import type { NodeConnection } from "../database/node-connection.ts";
 import type { VaultContext } from "../vault-context.ts";
 import type { FabricItems } from "./desired-items.ts";
@@ -66,7 +67,7 @@ export class DesiredFabrics {
     const grantedUntil = this.#grantedUntil.get(fabricId) ?? Number.POSITIVE_INFINITY;
     if (grantedUntil - clock.unixMs() < GRANT_LEFT_MS_MIN) {
       this.#grantedUntil.delete(fabricId);
-      await database.transaction().execute((tx) => context.fabrics.changed(tx, fabricId));
+      await inTransaction(database, (tx) => context.fabrics.changed(tx, fabricId));
     }
     const row = await database
       .selectFrom("fabric")

@@ -13,7 +13,7 @@ export interface FabricItems {
   desiredItems(fabricId: Uuid, signal: AbortSignal): Promise<readonly DesiredItem[]>;
   /** Protected machines of a fabric, as protectable items and counts show them. */
   protectedMachines(database: VaultDatabase, fabricId: Uuid): Promise<readonly ProtectedMachine[]>;
-  /** A report has come in and its machines are stored; runs in the same transaction. `status.machines` may be only those that changed. */
+  /** A report has come in; runs first in the transaction that stores its machines. `status.machines` may be only those that changed. */
   statusArrived(tx: VaultTransaction, fabricId: Uuid, status: FabricStatus): Promise<void>;
 }
 

@@ -9,6 +9,7 @@ import type { HealthError } from "@osr/contracts/agent-protocol";
 import type { Order, OrderResult } from "@osr/contracts/fabric-protocol";
 
 import type { VaultDatabase, VaultTransaction } from "../database/database.ts";
+import { inTransaction } from "../database/transaction.ts";
 import type { NodeConnection } from "../database/node-connection.ts";
 import { VAULT_ERRORS } from "../vault-errors.ts";
 import type { FabricDesires, KnownMachine } from "./desired-items.ts";
@@ -108,7 +109,7 @@ export class StoredFabricDesires implements FabricDesires {
   }
 
   async #withdraw(orderId: Uuid, timeoutMs: number): Promise<never> {
-    await this.#database.transaction().execute(async (tx) => {
+    await inTransaction(this.#database, async (tx) => {
       const row = await tx
         .updateTable("fabric_order")
         .set({ state: "withdrawn", ended_at: this.#clock.unixMs() })

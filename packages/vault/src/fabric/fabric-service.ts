@@ -19,6 +19,7 @@ import { RateLimit } from "../access/rate-limit.ts";
 import { ArmError } from "../arm/arm-error.ts";
 import { parseBody } from "../arm/json-body.ts";
 import { isDatabaseAway } from "../database/database-away.ts";
+import { inTransaction } from "../database/transaction.ts";
 import type { NodeConnection } from "../database/node-connection.ts";
 import type { VaultContext } from "../vault-context.ts";
 import { VAULT_ERRORS } from "../vault-errors.ts";
@@ -97,9 +98,7 @@ export class FabricService {
       const fabricId = await this.#fabricOf(peer);
       const { csrPem } = await bodyOf(message, renewalRequestShape, REGISTRATION_BYTES_MAX);
       const serial = peer?.serial ?? "";
-      return database
-        .transaction()
-        .execute((tx) => renew(tx, fabricId, serial, csrPem, this.#context));
+      return inTransaction(database, (tx) => renew(tx, fabricId, serial, csrPem, this.#context));
     }
     if (route === `GET ${FABRIC_ROUTES.desired}`)
       return this.#desired.next(
@@ -111,7 +110,7 @@ export class FabricService {
       const fabricId = await this.#fabricOf(peer);
       const status = await bodyOf(message, fabricStatusShape, STATUS_BYTES_MAX);
       const ports = { context: this.#context, items: this.#items };
-      return database.transaction().execute((tx) => takeStatus(tx, fabricId, status, ports));
+      return inTransaction(database, (tx) => takeStatus(tx, fabricId, status, ports));
     }
     throw new OsrError(VAULT_ERRORS.NOT_FOUND, `there is no ${route}`);
   }
@@ -122,9 +121,9 @@ export class FabricService {
     const shown = (message.socket as TLSSocket).getPeerCertificate();
     // Node gives an empty object where the client has shown none.
     const der = "raw" in shown ? shown.raw : undefined;
-    return this.#context.database
-      .transaction()
-      .execute((tx) => register(tx, registration, der, this.#context));
+    return inTransaction(this.#context.database, (tx) =>
+      register(tx, registration, der, this.#context),
+    );
   }
 
   /** The fabric of an accepted certificate that has not been replaced. Throws CERTIFICATE_REQUIRED, FABRIC_UNKNOWN. */

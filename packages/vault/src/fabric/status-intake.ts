@@ -25,11 +25,13 @@ export async function takeStatus(
   ports: { readonly context: VaultContext; readonly items: FabricItems },
 ): Promise<FabricStatusReply> {
   const now = ports.context.clock.unixMs();
+  // Items before their fabric, as jobs lock them.
+  await ports.items.statusArrived(tx, fabricId, status);
   const { wants_whole: wantedWhole } = await tx
     .selectFrom("fabric")
     .select("wants_whole")
     .where("id", "=", fabricId)
-    .forUpdate()
+    .forNoKeyUpdate()
     .executeTakeFirstOrThrow(unknownFabric);
   await storeMachines(tx, fabricId, status, now);
   await storeGateways(tx, fabricId, status.gateways);
@@ -49,7 +51,6 @@ export async function takeStatus(
     .execute();
   if (await storeResults(tx, fabricId, status.orderResults, now))
     await ports.context.fabrics.changed(tx, fabricId);
-  await ports.items.statusArrived(tx, fabricId, status);
   return { wantsWhole };
 }
 

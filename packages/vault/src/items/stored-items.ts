@@ -1,3 +1,7 @@
+import { isDeepStrictEqual } from "node:util";
+
+import { sql } from "kysely";
+
 import type { Uuid } from "@osr/base/uuid";
 import type { DesiredItem, FabricMachine, FabricStatus } from "@osr/contracts/fabric-protocol";
 
@@ -94,48 +98,43 @@ export class StoredItems implements FabricItems {
 
   /** Keeps the newest point of each machine, and lets the wish of a machine follow its disks. */
   async statusArrived(tx: VaultTransaction, fabricId: Uuid, status: FabricStatus): Promise<void> {
-    for (const { machineId, facts } of status.machines) {
+    const points = status.machines.flatMap(({ machineId, facts }) => {
       const point = facts?.newestPoint;
-      if (point === undefined || point.class === "fuzzy") continue;
-      await tx
-        .updateTable("protected_item")
-        .set({ newest_point_slot: point.slot, newest_point_at: point.unixMs })
-        .where("fabric_id", "=", fabricId)
-        .where("machine_id", "=", machineId)
-        .where((where) =>
-          where.or([
-            where("newest_point_slot", "is", null),
-            where("newest_point_slot", "<", point.slot),
-          ]),
-        )
-        .execute();
-    }
+      if (point === undefined || point.class === "fuzzy") return [];
+      return [{ machine_id: machineId, slot: point.slot, made_at: point.unixMs }];
+    });
+    if (points.length > 0) await keepPoints(tx, fabricId, points);
     await this.#followDisks(tx, fabricId, status);
   }
 
   /** A disk that was added has no key at the fabric yet: the wish is made anew. */
   async #followDisks(tx: VaultTransaction, fabricId: Uuid, status: FabricStatus): Promise<void> {
-    for (const { machineId, registration } of status.machines) {
-      if (registration === undefined) continue;
-      const row = await tx
-        .selectFrom("protected_item")
-        .select(["id", "known_disks"])
-        .where("fabric_id", "=", fabricId)
-        .where("machine_id", "=", machineId)
-        .where("phase", "=", "protected")
-        .executeTakeFirst();
-      if (row === undefined) continue;
-      const disks = registration.disks.map(({ identity }) => identity).toSorted();
-      const known = row.known_disks as readonly string[];
-      if (disks.length === known.length && disks.every((disk, index) => disk === known[index]))
-        continue;
+    const disksOf = new Map(
+      status.machines.flatMap(({ machineId, registration }) =>
+        registration === undefined
+          ? []
+          : [[machineId, registration.disks.map(({ identity }) => identity).toSorted()] as const],
+      ),
+    );
+    if (disksOf.size === 0) return;
+    const rows = await tx
+      .selectFrom("protected_item")
+      .select(["id", "machine_id", "known_disks"])
+      .where("fabric_id", "=", fabricId)
+      .where("phase", "=", "protected")
+      .execute();
+    let hasChanged = false;
+    for (const { id, machine_id: machineId, known_disks: known } of rows) {
+      const disks = disksOf.get(machineId);
+      if (disks === undefined || isDeepStrictEqual(disks, known)) continue;
+      hasChanged = true;
       await tx
         .updateTable("protected_item")
         .set({ known_disks: JSON.stringify(disks) })
-        .where("id", "=", row.id)
+        .where("id", "=", id)
         .execute();
-      await this.#context.fabrics.changed(tx, fabricId);
     }
+    if (hasChanged) await this.#context.fabrics.changed(tx, fabricId);
   }
 
   async #wish(
@@ -173,4 +172,17 @@ export class StoredItems implements FabricItems {
       ...(row.process_server_id === null ? {} : { processServerId: row.process_server_id }),
     };
   }
+}
+
+/** One statement for all machines. A point that is not newer than the known one changes nothing. */
+async function keepPoints(
+  tx: VaultTransaction,
+  fabricId: Uuid,
+  points: readonly { readonly machine_id: Uuid; readonly slot: number; readonly made_at: number }[],
+): Promise<void> {
+  await sql`
+    update protected_item set newest_point_slot = point.slot, newest_point_at = point.made_at
+    from jsonb_to_recordset(${JSON.stringify(points)}::jsonb) as point (machine_id uuid, slot bigint, made_at bigint)
+    where fabric_id = ${fabricId} and protected_item.machine_id = point.machine_id
+      and (newest_point_slot is null or newest_point_slot < point.slot)`.execute(tx);
 }

@@ -7,6 +7,7 @@ import { sql } from "kysely";
 import type { JobState, JobTaskTable } from "../database/core-tables.ts";
 import { isDatabaseAway } from "../database/database-away.ts";
 import type { VaultTransaction } from "../database/database.ts";
+import { inTransaction } from "../database/transaction.ts";
 import { VAULT_ERRORS } from "../vault-errors.ts";
 import type { JobPorts } from "./job-ports.ts";
 import type { Operation, OperationContext } from "./operation.ts";
@@ -271,7 +272,7 @@ export class JobContext implements OperationContext {
   /** A transaction under the lease, again while the database is away. */
   async #durably<T>(work: (tx: VaultTransaction) => Promise<T>): Promise<T> {
     return this.#whileAway(() =>
-      this.#options.database.transaction().execute(async (tx) => {
+      inTransaction(this.#options.database, async (tx) => {
         await this.#holdLease(tx);
         return work(tx);
       }),
