@@ -16,6 +16,11 @@ export type Scale = {
   readonly trackingPairs: number;
   readonly freezePoints: number;
   readonly randomReads: number;
+  /** Of the vault. */
+  readonly protectedItems: number;
+  readonly settleMs: number;
+  readonly statusWindowMs: number;
+  readonly apiRequests: number;
 };
 
 export const FULL_SCALE: Scale = {
@@ -29,6 +34,10 @@ export const FULL_SCALE: Scale = {
   trackingPairs: 200,
   freezePoints: 50,
   randomReads: 1000,
+  protectedItems: 1000,
+  settleMs: 20_000,
+  statusWindowMs: 90_000,
+  apiRequests: 2000,
 };
 
 /** For a quick look and for development: minutes become seconds, and goals about speed mean little. */
@@ -43,4 +52,8 @@ export const SMALL_SCALE: Scale = {
   trackingPairs: 60,
   freezePoints: 8,
   randomReads: 300,
+  protectedItems: 100,
+  settleMs: 5000,
+  statusWindowMs: 30_000,
+  apiRequests: 400,
 };

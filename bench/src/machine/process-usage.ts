@@ -20,6 +20,17 @@ export function cpuSecondsOf(pids: readonly number[]): number {
   return ticks / TICKS_PER_SECOND;
 }
 
+/** Processor seconds, user and system, of one process without those below it. */
+export function cpuSecondsAlone(pid: number): number {
+  return (
+    sum(
+      processTable()
+        .get(pid)
+        ?.slice(UTIME, UTIME + 2) ?? [],
+    ) / TICKS_PER_SECOND
+  );
+}
+
 /** Processor seconds of all threads of the kernel: what is done for loop devices and for writing back, for anybody. */
 export function kernelCpuSeconds(): number {
   let ticks = 0;
@@ -46,6 +57,23 @@ export function peakBytesOf(pid: number): number {
   } catch {
     return 0;
   }
+}
+
+/**
+ * Proportional set size of a process and all below it: a page that several have counts once, in parts. PostgreSQL's shared
+ * buffers are in the resident set of each of its processes, so sums of those would say nothing.
+ */
+export function proportionalBytesOf(pid: number): number {
+  return sum(
+    [...withDescendants([pid], processTable())].map((each) => {
+      try {
+        const text = readFileSync(`/proc/${each}/smaps_rollup`, "utf8");
+        return Number(/^Pss:\s+(\d+) kB$/m.exec(text)?.[1] ?? 0) * KIB;
+      } catch {
+        return 0;
+      }
+    }),
+  );
 }
 
 /** Fields of each process from the state on, as proc(5) numbers them from 3. */

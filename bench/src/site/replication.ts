@@ -78,7 +78,9 @@ export class Replication implements AsyncDisposable {
     const { signal } = options.context;
     await using made = new AsyncDisposableStack();
     const { osr } = await options.context.programs();
-    const site = made.use(await Site.start(join(options.directory, "site"), osr, signal));
+    const site = made.use(
+      await Site.start(join(options.directory, "site"), osr, { signal, controlPlane: false }),
+    );
     const { imagePath, access } = options;
     const loop = made.use(await attachLoop(imagePath, { access, signal }));
     const wires = {

@@ -48,15 +48,26 @@ export class Site implements AsyncDisposable {
   }
 
   /** Makes a site in `directory` and starts it; resolves when its roles serve. `osr`: the file of the command. */
-  static async start(directory: string, osr: string, signal: AbortSignal): Promise<Site> {
+  static async start(
+    directory: string,
+    osr: string,
+    options: { readonly signal: AbortSignal; readonly controlPlane: boolean },
+  ): Promise<Site> {
     await mkdir(directory, { recursive: true });
+    const { signal } = options;
     const processServerPort = await freePort();
     const storageAccountPort = await freePort();
+    const controlPlane = options.controlPlane
+      ? [
+          ["--vault-port", String(await freePort())],
+          ["--configuration-server-port", String(await freePort())],
+        ].flat()
+      : ["--no-vault"];
     await using log = await open(join(directory, "up.log"), "a");
     const child = spawnTied(
       process.execPath,
       [
-        [osr, "up", "--no-vault", "--directory", directory, "--host", HOST],
+        [osr, "up", ...controlPlane, "--directory", directory, "--host", HOST],
         ["--process-server-port", String(processServerPort)],
         ["--storage-account-port", String(storageAccountPort)],
       ].flat(),
@@ -110,7 +121,7 @@ export class Site implements AsyncDisposable {
     return must(this.#child.pid, "osr up runs");
   }
 
-  rolePid(role: "process-server" | "storage-account"): number | undefined {
+  rolePid(role: "process-server" | "storage-account" | "vault"): number | undefined {
     return childrenOf(this.pid).find((pid) => commandLineOf(pid).includes(`\0${role}\0run\0`));
   }
 

@@ -34,7 +34,10 @@ async function underLoad(context: SuiteContext, kind: LoadKind): Promise<void> {
   const imagePath = join(directory, "disk.raw");
   await makeExt4(imagePath, scale.isSmall ? 384 * MIB : GIB, signal);
   // In this order they are undone: the load before the mount, the agent before the site.
-  await using site = await Site.start(join(directory, "site"), programs.osr, signal);
+  await using site = await Site.start(join(directory, "site"), programs.osr, {
+    signal,
+    controlPlane: false,
+  });
   await using loop = await attachLoop(imagePath, { access: "cached", signal });
   const mountPoint = await folder.folder(`mount-${kind.name}`);
   await using _ = await mountDevice(loop.path, mountPoint, signal);
