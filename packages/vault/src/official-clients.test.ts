@@ -1,14 +1,13 @@
 import assert from "node:assert/strict";
-import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
 
 import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { randomUuid } from "@osr/base/uuid";
 
-import { clientsOf } from "./testing/official-clients.ts";
+import { clientsOf, legacyClient } from "./testing/official-clients.ts";
 import { createVault, register, testMachine } from "./testing/test-fabric.ts";
 import { type TestPostgres, startTestPostgres } from "./testing/test-database.ts";
-import { GROUP, SUBSCRIPTION, type TestVault, startTestVault } from "./testing/test-vault.ts";
+import { GROUP, startTestVault } from "./testing/test-vault.ts";
 
 let postgres: TestPostgres;
 before(async () => {
@@ -180,17 +179,3 @@ test("the client of 2016 creates, reads, changes and deletes a policy, and lists
   await client.replicationPolicies.deleteMethod("old");
   await assert.rejects(client.replicationPolicies.get("old"), { statusCode: 404 });
 });
-
-/** Generated in 2017, without types of its own that today's compiler takes. */
-function legacyClient(vault: TestVault): any {
-  const require = createRequire(import.meta.url);
-  const SiteRecovery = require("azure-arm-recoveryservices-siterecovery");
-  const { TokenCredentials } = require("ms-rest");
-  const options = {
-    noRetryPolicy: true,
-    longRunningOperationRetryTimeout: 0,
-    requestOptions: { ca: vault.authorityPem },
-  };
-  const credentials = new TokenCredentials(vault.token);
-  return new SiteRecovery(credentials, SUBSCRIPTION, GROUP, "vault", vault.url, options);
-}

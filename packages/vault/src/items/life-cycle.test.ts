@@ -5,6 +5,7 @@ import { must } from "@osr/base/assert";
 import { systemClock } from "@osr/base/platform/system-clock";
 import { listAll } from "@osr/repository/object-store";
 
+import { legacyClient } from "../testing/official-clients.ts";
 import { type TestPostgres, startTestPostgres } from "../testing/test-database.ts";
 import { testMachine } from "../testing/test-fabric.ts";
 import { VAULT_PATH, VERSION } from "../testing/test-vault.ts";
@@ -234,6 +235,45 @@ test("a cancelled failover deletes its machine and lets the source go on, with a
   assert.deepEqual([wish.isProtected, wish.resyncRequest], [true, 1]);
   await replicate(life.store, life.fabric.vaultId, wish, [21]);
   assert.equal((await recoveryPoints(life)).length, 4);
+});
+
+test("the client of 2016 tests, fails over, changes the point, commits and disables", async () => {
+  await using life = await protectedLife(postgres);
+  const client = legacyClient(life.vault);
+  const items = client.replicationProtectedItems;
+  const [, , ...at] = life.at;
+  // It gives the status of the operation as its result, so the item is read.
+  const shown = async (): Promise<unknown> => {
+    const { protectionState, testFailoverState } = (await items.get(...at)).properties;
+    return [protectionState, testFailoverState];
+  };
+  const providerSpecificDetails = { instanceType: "InMageAzureV2" };
+  const [, point] = await client.recoveryPoints.listByReplicationProtectedItems(...at);
+  const failoverDirection = "PrimaryToRecovery";
+  await items.testFailover(...at, {
+    properties: {
+      failoverDirection,
+      networkType: "NoNetworkAttachAsInput",
+      providerSpecificDetails: { ...providerSpecificDetails, recoveryPointId: point.id },
+    },
+  });
+  assert.deepEqual(await shown(), ["Protected", "WaitingForCompletion"]);
+  await items.testFailoverCleanup(...at, { properties: { comments: "well" } });
+  await items.unplannedFailover(...at, {
+    properties: { failoverDirection, sourceSiteOperations: "NotRequired", providerSpecificDetails },
+  });
+  assert.deepEqual(await shown(), ["UnplannedFailoverCommitPending", "None"]);
+  await items.applyRecoveryPoint(...at, {
+    properties: { recoveryPointId: point.id, providerSpecificDetails },
+  });
+  assert.deepEqual(
+    [...life.site.replicas.values()].map((replica) => replica.point.slot),
+    [11],
+  );
+  await items.failoverCommit(...at);
+  assert.deepEqual(await shown(), ["UnplannedFailoverCommitted", "None"]);
+  await items.deleteMethod(...at, { properties: { disableProtectionReason: "NotSpecified" } });
+  await assert.rejects(life.item(), { statusCode: 404 });
 });
 
 test("a failover whose machine does not start says so, and can be tried again", async () => {
