@@ -32,6 +32,7 @@ Runs an end-to-end scenario and writes {name, holds, seconds, checks: [{check, h
 Exit code: 0 it holds, 1 it does not, 2 it could not be run.
 
   --json FILE  where the result goes; standard output gets it otherwise
+  --short      less waiting and fewer repetitions, where a scenario has many; such a run never holds
   --list       the scenarios
 `;
 
@@ -41,6 +42,7 @@ async function main(): Promise<number> {
     options: {
       json: { type: "string" },
       list: { type: "boolean", default: false },
+      short: { type: "boolean", default: false },
       help: { type: "boolean", short: "h", default: false },
     },
   });
@@ -59,7 +61,7 @@ async function main(): Promise<number> {
   const missing = rigMissing();
   if (missing !== undefined) return refuse(`${missing}; run npm run setup\n`);
   const voice = narrator((text) => process.stderr.write(text));
-  const result = await runScenario(scenario, voice, interruption());
+  const result = await runScenario(scenario, voice, interruption(), values.short);
   const json = `${JSON.stringify(result, null, 2)}\n`;
   if (values.json === undefined) process.stdout.write(json);
   else writeFileSync(values.json, json);

@@ -10,6 +10,7 @@ export async function runScenario(
   scenario: Scenario,
   narrator: Narrator,
   signal: AbortSignal,
+  isShort = false,
 ): Promise<ScenarioResult> {
   const begin = performance.now();
   const checks: Check[] = [];
@@ -26,10 +27,11 @@ export async function runScenario(
   try {
     await using folder = await makeRunFolder();
     path = folder.path;
-    await scenario.run({ narrator, signal, folder, check, figure });
+    await scenario.run({ narrator, signal, folder, check, figure, isShort });
   } catch (error) {
     check("the scenario ran to its end", false, messageOf(error));
   }
+  if (isShort) check("the run is a whole one", false, "--short leaves things out");
   const leaks = await newLeaks(before, path);
   check("nothing is left behind", leaks.length === 0, leaks.join("; ") || "no leaks");
   return {

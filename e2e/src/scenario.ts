@@ -9,6 +9,8 @@ export type ScenarioContext = {
   /** Aborted by Ctrl-C; a scenario cleans up and ends soon. */
   readonly signal: AbortSignal;
   readonly folder: RunFolder;
+  /** The run is for whoever works on the scenario: it may leave out repetitions and wait less, and never holds. */
+  readonly isShort: boolean;
   /** Notes whether a claim holds, with the numbers behind it. */
   readonly check: (check: string, holds: boolean, detail: string) => void;
   /** Puts measurements beside the checks. */

@@ -1,3 +1,6 @@
+import { readFile } from "node:fs/promises";
+
+import { must } from "@osr/base/assert";
 import { MINUTE_MS } from "@osr/base/units";
 
 import { agentCommand } from "./agent-command.ts";
@@ -7,6 +10,7 @@ import { HOOK_DEVICE } from "./serial-ports.ts";
 import type { Site } from "./site.ts";
 
 const POINT_INTERVAL_SECONDS = 15;
+const CONFIGURATION = "/etc/osr/mobility-service.json";
 
 export type FastAgentOptions = {
   /** Of the process servers on the host, in order; the site's where absent. */
@@ -30,6 +34,22 @@ export async function startFastAgent(
   return machineId;
 }
 
+/** Enrols a machine of the fast rig with the site's configuration server and starts its agent, which does nothing until it is told to; gives the id of the machine. */
+export async function enrolFastAgent(machine: Machine, site: Site, name: string): Promise<string> {
+  const { shell } = machine;
+  const token = await readFile(await site.enrolmentToken(name));
+  await shell.must("mkdir -p /etc/osr /run/osr");
+  await shell.writeFile("/etc/osr/enrolment.token", token, "600");
+  const configuration = JSON.stringify({ hookDevice: HOOK_DEVICE });
+  await shell.writeFile(CONFIGURATION, Buffer.from(configuration), "600");
+  const said = await shell.must(
+    `${agentCommand("node", "/agent")} enrol --token /etc/osr/enrolment.token --state /etc/osr --config ${CONFIGURATION}`,
+    2 * MINUTE_MS,
+  );
+  await restartFastAgent(machine);
+  return must(/^enrolled as (\S+)/m.exec(said)?.[1], "the agent says who it is");
+}
+
 /** Copies the files of an enrolment to the machine: the first time, and when a reset has emptied its memory. */
 export async function installFastAgent(
   machine: Machine,
@@ -41,7 +61,7 @@ export async function installFastAgent(
 
 /** Starts the agent that is installed. */
 export async function restartFastAgent(machine: Machine): Promise<void> {
-  const command = `${agentCommand("node", "/agent")} run --config /etc/osr/mobility-service.json`;
+  const command = `${agentCommand("node", "/agent")} run --config ${CONFIGURATION}`;
   await machine.shell.must(
     `mkdir -p /run/osr; (exec setsid ${command}) >/run/agent.log 2>&1 </dev/null & echo $! >/run/agent.pid`,
     MINUTE_MS,

@@ -1,3 +1,4 @@
+import { open } from "node:fs/promises";
 import { join } from "node:path";
 
 import { systemRandomness } from "@osr/base/platform/system-randomness";
@@ -19,6 +20,8 @@ export type FastMachineOptions = {
   readonly dataDisksBytes: readonly number[];
   /** Disk with the agent's program, mounted at /agent; see agentDisk. */
   readonly agentDiskPath?: string;
+  /** The first 512 bytes of data1, which its own kernel does not need: what boots from a copy of it. */
+  readonly bootSector?: Buffer;
   readonly narrator: Narrator;
   readonly signal?: AbortSignal;
 };
@@ -37,6 +40,7 @@ export async function startFastMachine(options: FastMachineOptions): Promise<Mac
     const path = join(directory, `${name}.img`);
     await makeExt4(path, { sizeBytes, label: name, signal });
     disks.push({ name, path, format: "raw", readOnly: false });
+    if (index === 0 && options.bootSector !== undefined) await writeStart(path, options.bootSector);
   }
   const machine = await Machine.start(
     {
@@ -58,4 +62,9 @@ export async function startFastMachine(options: FastMachineOptions): Promise<Mac
     await machine[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+async function writeStart(path: string, bytes: Buffer): Promise<void> {
+  await using file = await open(path, "r+");
+  await file.write(bytes, 0, bytes.length, 0);
 }

@@ -28,8 +28,8 @@ export class JournaledReplicaHost extends FakeReplicaHost implements AsyncDispos
   readonly #journal: string;
   readonly #server: ReplicaHostServer;
   readonly #running: Promise<void>;
-  /** How long a machine takes to start, for those who kill something meanwhile. */
-  startMs = 0;
+  /** How long starting and destroying a machine takes, for those who kill something meanwhile. */
+  workMs = 0;
 
   private constructor(options: { readonly journal: string; readonly socketPath: string }) {
     super();
@@ -50,7 +50,7 @@ export class JournaledReplicaHost extends FakeReplicaHost implements AsyncDispos
   }
 
   override async start(spec: ReplicaSpec, by: AskedBy, signal: AbortSignal): Promise<ReplicaFacts> {
-    if (this.startMs > 0) await wait(this.startMs, undefined, { signal });
+    await wait(this.workMs, undefined, { signal });
     const isNew = !this.site.replicas.has(spec.replicaId);
     const facts = await super.start(spec, by, signal);
     const { replicaId, machineId, network, mac } = spec;
@@ -68,6 +68,7 @@ export class JournaledReplicaHost extends FakeReplicaHost implements AsyncDispos
   }
 
   override async destroy(replicaId: Uuid, by: AskedBy): Promise<void> {
+    await wait(this.workMs);
     const isThere = this.site.replicas.has(replicaId);
     await super.destroy(replicaId, by);
     if (isThere) this.#note({ effect: "destroy", replicaId, ...by });

@@ -7,6 +7,7 @@ import { setTimeout as wait } from "node:timers/promises";
 
 import { OsrError } from "@osr/base/errors";
 import { MINUTE_MS, SECOND_MS } from "@osr/base/units";
+import { replicaFolder } from "@osr/service-osr/replicas/replica-folder";
 
 import { exitOf, runCommand, spawnTied } from "./commands.ts";
 import { processesOf } from "./leaks.ts";
@@ -100,6 +101,13 @@ export class Site implements AsyncDisposable {
     }
   }
 
+  /** Runs an `osr` command for administrators of a role, which is given the role's configuration. */
+  async administer(role: SiteRole, words: readonly string[]): Promise<void> {
+    await runCommand(process.execPath, [OSR, ...words, "--config", this.configurationOf(role)], {
+      timeoutMs: 2 * MINUTE_MS,
+    });
+  }
+
   /** Runs an `osr` command about this site and gives what it prints as JSON. */
   async osr(words: readonly string[], signal?: AbortSignal): Promise<unknown> {
     const text = await runCommand(
@@ -157,6 +165,15 @@ export class Site implements AsyncDisposable {
   async rolePid(role: SiteRole): Promise<number | undefined> {
     const processes = await processesOf(join(this.directory, role));
     return processes.find(({ name }) => name.includes(` ${role} run `))?.pid;
+  }
+
+  /** Where its failed-over machines live. */
+  get replicaFolder(): string {
+    return replicaFolder(this.directory);
+  }
+
+  configurationOf(role: SiteRole): string {
+    return join(this.directory, role, "config.json");
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

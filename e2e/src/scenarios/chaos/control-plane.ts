@@ -1,4 +1,4 @@
-import { readFile, writeFile } from "node:fs/promises";
+import { readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 
@@ -15,7 +15,9 @@ import type { ScenarioContext } from "../../scenario.ts";
 
 export const POLICY = "gold";
 export const NETWORK = "recovery";
-const POLL_MS = 50;
+/** Between crash-consistent points. */
+export const POINT_SECONDS = 30;
+const POLL_MS = 10;
 const UNTIL_MS_MAX = 2 * MINUTE_MS;
 
 /** A whole site whose control plane is about to suffer, and what watches it from outside. */
@@ -74,11 +76,10 @@ export async function startControlPlane(context: ScenarioContext): Promise<Contr
   };
 }
 
-/** Crash-consistent points every 15 s. */
 async function makePolicy(api: VaultApi): Promise<void> {
   const provider = {
     instanceType: "InMageAzureV2",
-    crashConsistentFrequencyInMinutes: 0.25,
+    crashConsistentFrequencyInMinutes: POINT_SECONDS / 60,
     appConsistentFrequencyInMinutes: 0,
     recoveryPointHistory: 1440,
     multiVmSyncStatus: "Disable",
@@ -96,22 +97,46 @@ export async function withFakeCompute(
   plane: ControlPlane,
   work: () => Promise<void>,
 ): Promise<void> {
-  const file = join(plane.site.directory, "vault", "config.json");
+  const { site, host } = plane;
+  const file = site.configurationOf("vault");
   const text = await readFile(file, "utf8");
   const configuration = JSON.parse(text) as Record<string, unknown>;
-  const changed = { ...configuration, replicaHostSocket: plane.host.socketPath };
-  await writeFile(file, JSON.stringify(changed));
+  await writeFile(file, JSON.stringify({ ...configuration, replicaHostSocket: host.socketPath }));
   await killRole(plane, "vault");
   await work();
   await writeFile(file, text);
   await killRole(plane, "vault");
 }
 
-/** Ends a role with SIGKILL; resolves when its successor runs, and with the vault when that answers. Gives milliseconds. */
-export async function killRole({ site, api }: ControlPlane, role: SiteRole): Promise<number> {
+/** Ends a role with SIGKILL and keeps it from being started again, while `work` goes on. Gives milliseconds from its end until its successor serves. */
+export async function withoutRole(
+  plane: ControlPlane,
+  role: SiteRole,
+  work: () => Promise<void>,
+): Promise<number> {
+  const { site } = plane;
+  const file = site.configurationOf(role);
+  await rename(file, `${file}.away`);
   const pid = must(await site.rolePid(role), `${role} runs`);
-  const begin = performance.now();
   process.kill(pid, "SIGKILL");
+  await work();
+  await rename(`${file}.away`, file);
+  return await runsAgain(plane, role, pid);
+}
+
+/** Ends a role with SIGKILL; resolves when its successor runs, and with the vault when that answers. Gives milliseconds. */
+export async function killRole(plane: ControlPlane, role: SiteRole): Promise<number> {
+  const pid = must(await plane.site.rolePid(role), `${role} runs`);
+  process.kill(pid, "SIGKILL");
+  return await runsAgain(plane, role, pid);
+}
+
+async function runsAgain(
+  { site, api }: ControlPlane,
+  role: SiteRole,
+  pid: number,
+): Promise<number> {
+  const begin = performance.now();
   await until(`${role} runs again`, async () => {
     const now = await site.rolePid(role);
     return now !== undefined && now !== pid;

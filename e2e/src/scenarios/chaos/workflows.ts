@@ -1,4 +1,6 @@
-import { PAPER_DISKS, type PaperMachine } from "../../rig/paper-machine.ts";
+import type { Uuid } from "@osr/base/uuid";
+
+import { PAPER_DISKS } from "../../rig/paper-machine.ts";
 import { type ControlPlane, NETWORK, POLICY } from "./control-plane.ts";
 import type { SideEffects } from "./side-effects.ts";
 
@@ -6,11 +8,13 @@ const PROVIDER = { instanceType: "InMageAzureV2" };
 
 type Asked = { readonly method: string; readonly path: string; readonly body?: object };
 
+type Machine = { readonly id: Uuid; readonly name: string };
+
 /** One kind of job, how it is asked for, and all that it is to do to the world, once, given how that was before. */
 export type Workflow = {
   /** ARM's scenarioName. */
   readonly kind: string;
-  ask(plane: ControlPlane, machine: PaperMachine): Promise<Asked> | Asked;
+  ask(plane: ControlPlane, machine: Machine): Promise<Asked> | Asked;
   effects(before: SideEffects): Partial<SideEffects>;
 };
 
@@ -163,7 +167,7 @@ function action(
   kind: string,
   verb: string,
   options: {
-    readonly body?: (plane: ControlPlane, machine: PaperMachine) => object | Promise<object>;
+    readonly body?: (plane: ControlPlane, machine: Machine) => object | Promise<object>;
     readonly effects: Workflow["effects"];
   },
 ): Workflow {

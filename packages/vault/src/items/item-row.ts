@@ -99,6 +99,7 @@ export async function setItem(
     readonly lastFailoverAt: number;
     readonly lastTestFailoverAt: number;
     readonly claimGrants: JsonObject;
+    readonly knownDisks: readonly string[];
     readonly job: { readonly id: Uuid; readonly kind: string };
   }> = {},
 ): Promise<void> {
@@ -119,6 +120,7 @@ export async function setItem(
         ? {}
         : { last_test_failover_at: more.lastTestFailoverAt }),
       ...(more.claimGrants === undefined ? {} : { claim_grants: JSON.stringify(more.claimGrants) }),
+      ...(more.knownDisks === undefined ? {} : { known_disks: JSON.stringify(more.knownDisks) }),
       ...(more.job === undefined ? {} : { job_id: more.job.id, job_kind: more.job.kind }),
     })
     .where("id", "=", id)
@@ -138,6 +140,11 @@ export async function reportedMachine(
     .executeTakeFirst();
   // Checked against its shape when it arrived.
   return found === undefined ? undefined : (found.document as unknown as FabricMachine);
+}
+
+/** Disks that the agent has named, by identity, in a fixed order: where they change, the wish of the machine does. */
+export function knownDisksOf(machine: FabricMachine | undefined): readonly string[] {
+  return (machine?.registration?.disks ?? []).map(({ identity }) => identity).toSorted();
 }
 
 export function itemExists(name: string): ArmError {

@@ -52,6 +52,14 @@ test("a machine is enabled: its disks get keys, its fabric learns of it, and the
   ]);
 });
 
+test("the fabric is told once that a machine is enabled, whatever it reports of it afterwards", async () => {
+  await using life = await newLife(postgres);
+  await enable(life);
+  const { revision } = await life.fabric.desired();
+  await life.report({ state: "initial" });
+  assert.equal((await life.fabric.desired()).revision, revision);
+});
+
 test("a machine without an agent is refused by its job, which says what to do, and can be taken back", async () => {
   await using life = await newLife(postgres);
   const { registration: _, ...bare } = testMachine(life.machineId, ITEM);

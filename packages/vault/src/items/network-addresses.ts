@@ -53,7 +53,11 @@ export function subnetAround(address: string | undefined): {
 
 /** Names that DHCP servers take, each once. */
 function uniqueName(hostName: string, names: Set<string>): string {
-  const base = hostName.replaceAll(/[^A-Za-z0-9-]/g, "-").slice(0, 48) || "machine";
+  const base =
+    hostName
+      .replaceAll(/[^A-Za-z0-9-]/g, "-")
+      .slice(0, 48)
+      .replaceAll(/^-+|-+$/g, "") || "machine";
   let name = base;
   for (let count = 2; names.has(name.toLowerCase()); count++) name = `${base}-${count}`;
   names.add(name.toLowerCase());

@@ -13,6 +13,7 @@ import { afterFailure, itemOf, lockedItem, taskOf } from "./item-job.ts";
 import {
   type ItemRow,
   groupIdOf,
+  knownDisksOf,
   replicaOf,
   reportedMachine,
   setItem,
@@ -69,7 +70,8 @@ export function enableOperation(context: VaultContext): Operation<ItemInput> {
       await job.transaction("succeeded", async (tx) => {
         const now = await lockedItem(tx, itemId);
         const state = { ...stateOf(now), phase: "protected", before: "protected" } as const;
-        await setItem(tx, itemId, context.clock.unixMs(), state, { claimGrants });
+        const knownDisks = knownDisksOf(await reportedMachine(tx, now));
+        await setItem(tx, itemId, context.clock.unixMs(), state, { claimGrants, knownDisks });
         await context.fabrics.changed(tx, now.fabric_id);
         return null;
       });

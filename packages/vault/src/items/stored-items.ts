@@ -13,7 +13,7 @@ import { itemPath } from "./item-body.ts";
 import { machineGrantOf } from "./disk-grants.ts";
 import { healthOf, itemSymptoms } from "./item-health.ts";
 import { readItems } from "./item-reading.ts";
-import { type ItemRow, excludedDisksOf, groupIdOf } from "./item-row.ts";
+import { type ItemRow, excludedDisksOf, groupIdOf, knownDisksOf } from "./item-row.ts";
 import type { ItemPhase } from "./item-state.ts";
 
 /** Phases in which the fabric knows of the item; in all others the machine is simply not protected. */
@@ -110,11 +110,9 @@ export class StoredItems implements FabricItems {
   /** A disk that was added has no key at the fabric yet: the wish is made anew. */
   async #followDisks(tx: VaultTransaction, fabricId: Uuid, status: FabricStatus): Promise<void> {
     const disksOf = new Map(
-      status.machines.flatMap(({ machineId, registration }) =>
-        registration === undefined
-          ? []
-          : [[machineId, registration.disks.map(({ identity }) => identity).toSorted()] as const],
-      ),
+      status.machines
+        .filter(({ registration }) => registration !== undefined)
+        .map((machine) => [machine.machineId, knownDisksOf(machine)] as const),
     );
     if (disksOf.size === 0) return;
     const rows = await tx

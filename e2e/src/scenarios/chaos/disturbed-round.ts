@@ -1,24 +1,26 @@
-import { OsrError } from "@osr/base/errors";
+import { OsrError, messageOf } from "@osr/base/errors";
 import { MINUTE_MS, SECOND_MS } from "@osr/base/units";
 
 import type { PaperMachine } from "../../rig/paper-machine.ts";
 import { RIG_ERRORS } from "../../rig/rig-errors.ts";
 import type { Job } from "../../rig/vault-api.ts";
 import { type ControlPlane, until } from "./control-plane.ts";
+import type { Disturbance } from "./disturbance.ts";
 import { type SideEffects, countSideEffects } from "./side-effects.ts";
 import type { Workflow } from "./workflows.ts";
 
 const ENDED_MS_MAX = 2 * MINUTE_MS;
-const STRUCK_MS_MAX = 30 * SECOND_MS;
 /** What a configuration server is told may take it so long to keep. */
-const SETTLED_MS_MAX = 10 * SECOND_MS;
+const SETTLED_MS_MAX = 30 * SECOND_MS;
 
 /** One job that was asked for once, and what came of it. */
 export type Round = {
   readonly workflow: string;
-  /** Where the vault was killed; absent: it was left alone. */
-  readonly killedAt?: string;
-  /** From the death of the vault, or else from the request, to the end of the job. */
+  readonly disturbance: string;
+  readonly isDisturbed: boolean;
+  /** The last point that the job had got to by then, where that is known. */
+  readonly struckAt?: string;
+  /** From the disturbance, or else from the request, to the end of the job. */
   readonly finishedSeconds: number;
   readonly state: string;
   /** What is not as it should be: `started: 2, not 1`. */
@@ -27,35 +29,31 @@ export type Round = {
   readonly counted: Partial<SideEffects>;
 };
 
-/** Asks once for a job, kills the vault at a point of it, and counts what the world has of it in the end. `passed`: the points that the job got to. */
-export async function crashRound(
+/** Asks once for a job, disturbs it, and counts what the world has of it in the end. `passed`: the points that the job got to. */
+export async function disturbedRound(
   plane: ControlPlane,
   machine: PaperMachine,
   workflow: Workflow,
-  killedAt?: string,
+  disturbance: Disturbance = { name: "undisturbed" },
 ): Promise<{ readonly round: Round; readonly passed: readonly string[] }> {
   const { api, crash } = plane;
   const asked = await workflow.ask(plane, machine);
   const before = await countSideEffects(plane, machine);
   const known = new Set((await api.jobs()).map(({ id }) => id));
   await crash.clear();
-  if (killedAt !== undefined) await crash.arm(killedAt);
-  let begin = performance.now();
+  const wrong: string[] = [];
+  await disturbance.before?.();
   const reply = await api.attempt(asked);
   if (reply !== undefined && reply.status !== 202)
     throw new OsrError(
       RIG_ERRORS.RIG_COMMAND_FAILED,
       `${workflow.kind}: ${reply.status} ${JSON.stringify(reply.body)}`,
     );
-  const wrong: string[] = [];
-  if (killedAt !== undefined) {
-    const hasStruck = await until("the vault's death", async () => crash.hasStruck, STRUCK_MS_MAX)
-      .then(() => true)
-      .catch(() => false);
-    if (!hasStruck) wrong.push(`the vault did not get to ${killedAt}`);
-    await crash.disarm();
-    begin = performance.now();
-  }
+  const struckAt = await disturbance.after?.().catch((error: unknown) => {
+    wrong.push(messageOf(error));
+    return undefined;
+  });
+  const begin = performance.now();
   const job = await endedJob(plane, workflow, known);
   const finishedSeconds = seconds(performance.now() - begin);
   const expected = { ...before, ...workflow.effects(before), jobs: before.jobs + 1 };
@@ -67,7 +65,9 @@ export async function crashRound(
   wrong.push(...differences(after, expected));
   const round: Round = {
     workflow: workflow.kind,
-    ...(killedAt === undefined ? {} : { killedAt }),
+    disturbance: disturbance.name,
+    ...(struckAt === undefined ? {} : { struckAt }),
+    isDisturbed: disturbance.before !== undefined || disturbance.after !== undefined,
     finishedSeconds,
     state: job.state,
     wrong,
