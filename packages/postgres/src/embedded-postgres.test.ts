@@ -1,5 +1,13 @@
 import assert from "node:assert/strict";
-import { chmodSync, existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -87,6 +95,18 @@ test("a server that was left behind is taken over, and stopped with everything i
   const { pid } = taken;
   await taken.stop();
   assert.equal(isRunning(pid), false);
+});
+
+test("a server that is killed leaves nothing in the machine's memory: what it shares lies in its folder", async () => {
+  using place = temporaryFolder();
+  const postgres = await startEmbeddedPostgres({ ...options, ...place });
+  try {
+    const maps = readFileSync(`/proc/${postgres.pid}/maps`, "utf8");
+    assert.match(maps, /pg_dynshmem/);
+    assert.doesNotMatch(maps, /\/dev\/shm/);
+  } finally {
+    await postgres.stop();
+  }
 });
 
 test("below a folder that its user may not enter, the data goes where it may", async (t) => {

@@ -15,6 +15,8 @@ export function serverSettings(folder: ServerFolder): string[] {
     max_connections: "60",
     shared_buffers: "64MB",
     max_wal_size: "512MB",
+    // Within the data folder: what a killed server leaves goes with it, and not with the next start of the machine.
+    dynamic_shared_memory_type: "mmap",
     timezone: "UTC",
     logging_collector: "on",
     log_directory: folder.logs,
