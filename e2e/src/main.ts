@@ -14,6 +14,7 @@ import { kill } from "./scenarios/kill.ts";
 import { outage } from "./scenarios/outage.ts";
 import { lifecycleSdk } from "./scenarios/lifecycle-sdk.ts";
 import { resync } from "./scenarios/resync.ts";
+import { siteChanges } from "./scenarios/site-changes.ts";
 import { uefi } from "./scenarios/uefi.ts";
 
 const SCENARIOS: readonly Scenario[] = [
@@ -23,6 +24,7 @@ const SCENARIOS: readonly Scenario[] = [
   resync,
   uefi,
   lifecycleSdk,
+  siteChanges,
   controlPlaneChaos,
 ];
 
