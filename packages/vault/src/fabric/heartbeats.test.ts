@@ -64,6 +64,10 @@ test("heartbeats of agents and servers that are lost and come back are events, o
   const silent = [...lost, "HEARTBEAT_LOST,Error,berlin"].toSorted();
   assert.deepEqual((await at(20)).toSorted(), silent);
   await report(startMs, startMs - 16 * MINUTE_MS);
+  // The configuration server was started again, and has not heard of the machine since.
+  const { lastSeenUnixMs: _, ...unheard } = testMachine(life.machineId, ITEM);
+  await life.fabric.report({ machines: [unheard], isWhole: false });
   const back = ["HEARTBEAT_BACK,Info,berlin", "HEARTBEAT_BACK,Info,web01"];
   assert.deepEqual((await at(0)).toSorted(), [...back, ...silent].toSorted());
+  assert.equal((await life.details()).lastHeartbeat?.getTime(), Math.floor(startMs));
 });

@@ -54,7 +54,7 @@ async function subjects(tx: VaultTransaction, now: number): Promise<readonly Sub
       from fabric_gateway gateway join fabric on fabric.id = gateway.fabric_id and fabric.last_heartbeat_at > ${heardOf}
       union all
       select fabric.vault_id, fabric.id, 'mobility-service', item.machine_id, item.friendly_name,
-        coalesce(machine.last_seen_at, item.created_at)
+        coalesce(machine.last_seen_at, machine.reported_at, item.created_at)
       from protected_item item join fabric on fabric.id = item.fabric_id and fabric.last_heartbeat_at > ${heardOf}
       left join fabric_machine machine on machine.fabric_id = item.fabric_id and machine.machine_id = item.machine_id
       where item.phase = 'protected'

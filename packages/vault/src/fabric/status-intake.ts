@@ -74,6 +74,7 @@ async function storeMachines(
         (select value::uuid from jsonb_array_elements_text(${keptIds}::jsonb))))`.execute(tx);
 }
 
+/** A configuration server that was started again has not heard of its machines yet; when they were heard of last is known here. */
 async function storeEach(
   tx: VaultTransaction,
   fabricId: Uuid,
@@ -89,8 +90,11 @@ async function storeEach(
     from jsonb_array_elements(${JSON.stringify(uniqueMachines(machines))}::jsonb) as m
     on conflict (fabric_id, machine_id) do update set
       friendly_name = excluded.friendly_name, address = excluded.address,
-      operating_system = excluded.operating_system, document = excluded.document,
-      last_seen_at = excluded.last_seen_at, is_gone = false, reported_at = excluded.reported_at`.execute(
+      operating_system = excluded.operating_system,
+      document = case when excluded.last_seen_at is null and fabric_machine.last_seen_at is not null
+        then jsonb_set(excluded.document, '{lastSeenUnixMs}', to_jsonb(fabric_machine.last_seen_at))
+        else excluded.document end,
+      last_seen_at = coalesce(excluded.last_seen_at, fabric_machine.last_seen_at), is_gone = false, reported_at = excluded.reported_at`.execute(
     tx,
   );
 }
