@@ -23,11 +23,12 @@ export type Adoption = {
 
 /**
  * Takes over the failed-over machines of a process that has ended: serves the disks of those that still need it, at the
- * place where their machines look for them, and goes on moving those that were being moved.
+ * place where their machines look for them, and goes on moving those that were being moved. `only`: of these alone, as for another try.
  */
 export async function adoptFailedOverMachines(
   ports: FailoverPorts,
   signal: AbortSignal,
+  only?: ReadonlySet<Uuid>,
 ): Promise<Adoption> {
   const machines: FailedOverMachine[] = [];
   const undone: Uuid[] = [];
@@ -36,6 +37,7 @@ export async function adoptFailedOverMachines(
     (await ports.compute.list()).map((status) => [status.machineId, status]),
   );
   for (const replicaId of await listReplicas(ports.runDirectory)) {
+    if (only?.has(replicaId) === false) continue;
     try {
       const machine = await adopt(replicaId, statuses.get(replicaId), ports, signal);
       if (machine === undefined) undone.push(replicaId);

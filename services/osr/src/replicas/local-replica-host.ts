@@ -1,4 +1,5 @@
 import { OsrError, defineErrors, messageOf } from "@osr/base/errors";
+import type { Scheduler } from "@osr/base/scheduler";
 import type { Uuid } from "@osr/base/uuid";
 import type { NetworkSpec } from "@osr/compute/compute-provider";
 import { adoptFailedOverMachines } from "@osr/failover/adoption";
@@ -25,8 +26,10 @@ export type LocalReplicaPorts = {
   readonly portsOf: PortsOf;
   readonly gate: LeaseGate;
   readonly capacity: () => HostCapacity;
+  readonly scheduler: Scheduler;
 };
 
+const ADOPT_AGAIN_MS = 30_000;
 const FIRST_BOOT_MS = 15 * 60_000;
 const {
   REPLICA_DESTROYED: DESTROYED,
@@ -35,7 +38,7 @@ const {
 } = defineErrors({
   REPLICA_UNADOPTED: {
     retryable: true,
-    hint: "The machine waits for its disks. Check that the storage account answers, then restart the replica host.",
+    hint: "The machine waits for its disks. Check that the storage account answers; it is tried again every half minute.",
   },
   REPLICA_DESTROYED: {
     retryable: false,
@@ -57,12 +60,17 @@ export class LocalReplicaHost implements ReplicaHost, AsyncDisposable {
   readonly #portsOf: PortsOf;
   readonly #gate: LeaseGate;
   readonly #capacity: () => HostCapacity;
-  /** Machines of an earlier process that could not be taken over, and why. */
-  readonly #orphans = new Map<Uuid, unknown>();
+  readonly #scheduler: Scheduler;
+  /** Machines of an earlier process that could not be taken over yet, of which vault, and why. */
+  readonly #orphans = new Map<Uuid, { readonly vaultId: Uuid; readonly error: unknown }>();
+  readonly #ending = new AbortController();
+  #retry: Disposable | undefined;
+  #retrying: Promise<void> = Promise.resolve();
   readonly #machines = new Map<Uuid, FailedOverMachine>();
   readonly #starting = new Map<Uuid, Starting>();
 
-  private constructor({ portsOf, gate, capacity }: LocalReplicaPorts) {
+  private constructor({ portsOf, gate, capacity, scheduler }: LocalReplicaPorts) {
+    this.#scheduler = scheduler;
     this.#portsOf = portsOf;
     this.#gate = gate;
     this.#capacity = capacity;
@@ -75,12 +83,41 @@ export class LocalReplicaHost implements ReplicaHost, AsyncDisposable {
     signal: AbortSignal,
   ): Promise<LocalReplicaHost> {
     const host = new LocalReplicaHost(ports);
-    for (const vaultId of vaultIds) {
-      const { machines, failed } = await adoptFailedOverMachines(ports.portsOf(vaultId), signal);
-      for (const machine of machines) host.#machines.set(machine.replicaId, machine);
-      for (const { replicaId, error } of failed) host.#orphans.set(replicaId, error);
-    }
+    for (const vaultId of vaultIds) await host.#adopt(vaultId, signal);
+    host.#retryLater();
     return host;
+  }
+
+  /** Takes over the machines of a vault, or those of `only`. */
+  async #adopt(vaultId: Uuid, signal: AbortSignal, only?: ReadonlySet<Uuid>): Promise<void> {
+    const adoption = await adoptFailedOverMachines(this.#portsOf(vaultId), signal, only);
+    for (const replicaId of only ?? []) this.#orphans.delete(replicaId);
+    for (const machine of adoption.machines) this.#machines.set(machine.replicaId, machine);
+    for (const { replicaId, error } of adoption.failed)
+      this.#orphans.set(replicaId, { vaultId, error });
+  }
+
+  /** Their disks are served by nobody: as soon as that is possible, they are. */
+  #retryLater(): void {
+    if (this.#orphans.size === 0 || this.#ending.signal.aborted) return;
+    this.#retry = this.#scheduler.after(ADOPT_AGAIN_MS, () => {
+      this.#retrying = this.#adoptAgain();
+    });
+  }
+
+  async #adoptAgain(): Promise<void> {
+    const vaults = new Set([...this.#orphans.values()].map(({ vaultId }) => vaultId));
+    for (const vaultId of vaults) {
+      const waiting = [...this.#orphans].filter(([, orphan]) => orphan.vaultId === vaultId);
+      const only = new Set(waiting.map(([replicaId]) => replicaId));
+      try {
+        await this.#adopt(vaultId, this.#ending.signal, only);
+      } catch (error) {
+        if (this.#ending.signal.aborted) return;
+        this.#portsOf(vaultId).log.error("machines could not be taken over", { error });
+      }
+    }
+    this.#retryLater();
   }
 
   async preflight(spec: ReplicaSpec, signal: AbortSignal): Promise<readonly ReplicaObjection[]> {
@@ -146,6 +183,9 @@ export class LocalReplicaHost implements ReplicaHost, AsyncDisposable {
 
   /** Lets go of the machines: they stay as they are, for a successor. What is being started is undone. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#ending.abort(new OsrError(STOPPING, "the replica host is being stopped"));
+    this.#retry?.[Symbol.dispose]();
+    await this.#retrying;
     const starting = [...this.#starting.values()];
     for (const { controller } of starting)
       controller.abort(new OsrError(STOPPING, "the replica host is being stopped"));
@@ -155,13 +195,14 @@ export class LocalReplicaHost implements ReplicaHost, AsyncDisposable {
 
   /** What waits for its disks is neither gone nor running: nobody is told either. */
   #demandAdopted(replicaId: Uuid): void {
-    const cause = this.#orphans.get(replicaId);
-    if (cause !== undefined)
-      throw new OsrError(
-        UNADOPTED,
-        `replica ${replicaId} could not be taken over: ${messageOf(cause)}`,
-        { cause },
-      );
+    const orphan = this.#orphans.get(replicaId);
+    if (orphan === undefined) return;
+    const cause = orphan.error;
+    throw new OsrError(
+      UNADOPTED,
+      `replica ${replicaId} could not be taken over: ${messageOf(cause)}`,
+      { cause },
+    );
   }
 
   #begin(spec: ReplicaSpec, signal: AbortSignal): Starting {

@@ -58,7 +58,12 @@ export async function openReplicas(
     return ports;
   };
   return await LocalReplicaHost.open(
-    { portsOf, gate: keptGate(directory), capacity: () => measureCapacity(directory) },
+    {
+      portsOf,
+      gate: keptGate(directory),
+      capacity: () => measureCapacity(directory),
+      scheduler: systemScheduler,
+    },
     vaultsIn(directory),
     signal,
   );

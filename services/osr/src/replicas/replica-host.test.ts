@@ -11,6 +11,8 @@ import { OsrError } from "@osr/base/errors";
 import { silentLog } from "@osr/base/log";
 import { GIB } from "@osr/base/units";
 import { uuidOfName } from "@osr/base/uuid";
+import { systemScheduler } from "@osr/base/platform/system-scheduler";
+import type { Scheduler } from "@osr/base/scheduler";
 import type { ReplicaSpec } from "@osr/contracts/replica-host";
 import type { FailoverPorts } from "@osr/failover/failover-ports";
 import { ERRORS } from "@osr/failover/testing/copying-provider";
@@ -37,6 +39,8 @@ async function rigWithPoints(t: TestContext): Promise<{
   rig: FailoverRig;
   spec: HostUnderTest["spec"];
   open: () => Promise<LocalReplicaHost>;
+  /** Lets the time pass that hosts wait for. */
+  pass: () => void;
 }> {
   const rig = await failoverRig();
   await rig.cut(10);
@@ -44,6 +48,15 @@ async function rigWithPoints(t: TestContext): Promise<{
   const portsOf = (): FailoverPorts => rig.ports;
   const hosts: LocalReplicaHost[] = [];
   let lease = 0;
+  let waiting: readonly (() => void)[] = [];
+  const scheduler: Scheduler = {
+    sleep: (ms, aborted) => systemScheduler.sleep(ms, aborted),
+    after: (_, task) => {
+      waiting = [...waiting, task];
+      const dispose = (): void => void (waiting = waiting.filter((other) => other !== task));
+      return { [Symbol.dispose]: dispose };
+    },
+  };
   t.after(async () => {
     for (const host of hosts) await host[Symbol.asyncDispose]();
     await rig[Symbol.asyncDispose]();
@@ -57,12 +70,17 @@ async function rigWithPoints(t: TestContext): Promise<{
       point: { kind: "latest-processed" },
       name: "web01",
     },
+    pass: () => {
+      const due = waiting;
+      waiting = [];
+      for (const task of due) task();
+    },
     open: async () => {
       // A process that has died serves nothing any more.
       for (const host of hosts.splice(0)) await host[Symbol.asyncDispose]();
       const gate = new LeaseGate(lease, (token) => (lease = token));
       const capacity = (): HostCapacity => ROOMY;
-      const ports = { portsOf, gate, capacity };
+      const ports = { portsOf, gate, capacity, scheduler };
       const host = await LocalReplicaHost.open(ports, [rig.vault.vaultId], signal);
       hosts.push(host);
       return host;
@@ -112,7 +130,7 @@ replicaHostContract("over the socket", async (t) => {
 });
 
 test("local: a machine that could not be taken over is neither said to be gone nor to run", async (t) => {
-  const { rig, spec, open } = await rigWithPoints(t);
+  const { rig, spec, open, pass } = await rigWithPoints(t);
   const by = { jobId: uuidOfName("job"), leaseToken: 1 };
   const replicaId = uuidOfName("replica", "orphan");
   // Its disks stay in the storage account.
@@ -120,7 +138,8 @@ test("local: a machine that could not be taken over is neither said to be gone n
     if (call === "moveToLocalStorage") throw new OsrError(ERRORS.PLANTED, "no room");
   };
   await (await open()).start({ ...spec, replicaId }, by, signal);
-  await rig.damage(must(rig.disks[0], "disk"), 10);
+  const disk = must(rig.disks[0], "disk");
+  await rig.damage(disk, 10);
   const successor = await open();
   const isUnadopted = (error: unknown): boolean =>
     error instanceof OsrError && error.code === "REPLICA_UNADOPTED" && error.retryable;
@@ -128,6 +147,15 @@ test("local: a machine that could not be taken over is neither said to be gone n
   await assert.rejects(successor.destroy(replicaId, by), isUnadopted);
   await assert.rejects(successor.start({ ...spec, replicaId }, by, signal), isUnadopted);
   assert.equal(rig.compute.machines.size, 1);
+  pass();
+  await assert.rejects(successor.facts(replicaId), isUnadopted);
+  // The same change again undoes it.
+  await rig.damage(disk, 10);
+  for (let tries = 0; tries < 200 && (await successor.list()).length === 0; tries++) {
+    pass();
+    await systemScheduler.sleep(10);
+  }
+  assert.equal((await successor.facts(replicaId))?.state, "running");
 });
 
 test("over the socket: a caller that gives up leaves nothing of the replica behind", async (t) => {
