@@ -7,6 +7,7 @@ import { migration0006 } from "./migrations/0006-items.ts";
 import { migration0007 } from "./migrations/0007-failover-checks.ts";
 import { migration0008 } from "./migrations/0008-silences.ts";
 import { migration0009 } from "./migrations/0009-point-listings.ts";
+import { migration0010 } from "./migrations/0010-replica-machines.ts";
 
 export type Migration = { readonly number: number; readonly sql: string };
 
@@ -21,4 +22,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { number: 7, sql: migration0007 },
   { number: 8, sql: migration0008 },
   { number: 9, sql: migration0009 },
+  { number: 10, sql: migration0010 },
 ];

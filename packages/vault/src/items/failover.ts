@@ -6,7 +6,7 @@ import { fenceForFailover } from "@osr/repository/log-claim";
 
 import type { Operation, OperationContext } from "../jobs/operation.ts";
 import type { ReplicaNetwork, ReplicaPoint } from "@osr/contracts/replica-host";
-import { recordOf } from "../replicas/replica-host.ts";
+import { forgetReplica, startReplica } from "../replicas/replica-machines.ts";
 import type { VaultContext } from "../vault-context.ts";
 import { claimGrantsOf, diskIdOf, openedLog } from "./disk-grants.ts";
 import {
@@ -80,9 +80,7 @@ export function unplannedFailoverOperation(
         return null;
       });
       await job.task("FenceSourceTask", (signal) => fenceSource(context, row, signal));
-      const record = await job.task("BootProtectedEntitiesTask", async (signal) =>
-        recordOf(await context.replicas.start(spec, askedBy(job), signal)),
-      );
+      const record = await startReplica(context, job, "BootProtectedEntitiesTask", spec);
       await succeed(context, job, itemId, "UnplannedFailover", {
         replica: record,
         lastFailoverAt: context.clock.unixMs(),
@@ -130,11 +128,11 @@ export function changePointOperation(context: VaultContext): Operation<PointInpu
       await job.transaction("deleted", async (tx) => {
         const now = await lockedItem(tx, itemId);
         await setItem(tx, itemId, context.clock.unixMs(), stateOf(now), { replica: null });
+        const old = replicaOf(row.replica);
+        if (old !== undefined) await forgetReplica(tx, old.replicaId);
         return null;
       });
-      const record = await job.task("BootProtectedEntitiesTask", async (signal) =>
-        recordOf(await context.replicas.start(spec, askedBy(job), signal)),
-      );
+      const record = await startReplica(context, job, "BootProtectedEntitiesTask", spec);
       await succeed(context, job, itemId, "ChangePit", { replica: record });
     },
     ended: async (tx, jobId, input) => {
@@ -196,6 +194,8 @@ export function cancelFailoverOperation(
           .set((item) => ({ resync_request: item("resync_request", "+", 1) }))
           .where("id", "=", itemId)
           .execute();
+        const replica = replicaOf(row.replica);
+        if (replica !== undefined) await forgetReplica(tx, replica.replicaId);
         return null;
       });
       await succeed(context, job, itemId, "CancelFailover", {

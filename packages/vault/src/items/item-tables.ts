@@ -11,6 +11,17 @@ export type ItemTables = {
   recovery_network: RecoveryNetworkTable;
   failover_check: FailoverCheckTable;
   point_listing: PointListingTable;
+  replica_machine: ReplicaMachineTable;
+};
+
+/** Machines of the recovery site; migration 10. */
+export type ReplicaMachineTable = {
+  /** Its replicaId. */
+  id: Uuid;
+  vault_id: Uuid;
+  /** The protected machine that it is a replica of. */
+  machine_id: Uuid;
+  created_at: UnixMs;
 };
 
 /** Migration 9. */

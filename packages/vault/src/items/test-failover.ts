@@ -6,7 +6,7 @@ import { recordEvent } from "../events/record-event.ts";
 import type { Operation, OperationContext } from "../jobs/operation.ts";
 import { REPLICA_ERRORS } from "../replicas/replica-errors.ts";
 import type { ReplicaNetwork, ReplicaPoint, ReplicaSpec } from "@osr/contracts/replica-host";
-import { recordOf } from "../replicas/replica-host.ts";
+import { forgetReplica, startReplica } from "../replicas/replica-machines.ts";
 import type { VaultContext } from "../vault-context.ts";
 import {
   afterFailure,
@@ -58,9 +58,7 @@ export function testFailoverOperation(
       );
       await job.skip("BeginTestFailoverTask");
       await job.skip("PrepareTestProtectedEntitiesTask");
-      const record = await job.task("BootTestProtectedEntitiesTask", async (signal) =>
-        recordOf(await context.replicas.start(spec, askedBy(job), signal)),
-      );
+      const record = await startReplica(context, job, "BootTestProtectedEntitiesTask", spec);
       await succeed(context, job, itemId, "TestFailover", { testReplica: record });
     },
     ended: async (tx, jobId, input) => {
@@ -110,6 +108,7 @@ export function testFailoverCleanupOperation(
           testReplica: null,
           lastTestFailoverAt: now,
         });
+        if (replicaId !== null) await forgetReplica(tx, replicaId);
         await recordEvent(
           tx,
           {

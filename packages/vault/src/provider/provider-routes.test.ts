@@ -1,6 +1,12 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
+import { must } from "@osr/base/assert";
+import { HOUR_MS } from "@osr/base/units";
+import { systemClock } from "@osr/base/platform/system-clock";
+import { systemScheduler } from "@osr/base/platform/system-scheduler";
+
+import { forgetHistory } from "../database/history-retention.ts";
 import { type TestPostgres, startTestPostgres } from "../testing/test-database.ts";
 import { type Life, protectedLife } from "../testing/test-life.ts";
 import { type TestReply, VAULT_PATH, VERSION } from "../testing/test-vault.ts";
@@ -86,4 +92,42 @@ test("the age of the newest point is explained, and what the vault has in the st
   assert.equal(use.recoveryPoints.objects, 3);
   assert.equal(use.disks.length, 1);
   assert.ok(use.bytes > use.disks[0].bytes);
+});
+
+test("a machine of the recovery site is listed and deleted though its item and its job are history, and only by its own vault", async () => {
+  await using life = await protectedLife(postgres);
+  const { vault, sr, at, site } = life;
+  const replicas = (name: string): string =>
+    `${VAULT_PATH}/OpenSiteRecovery/replicas${name}?${VERSION}`;
+  const listed = async (): Promise<string[]> =>
+    (await vault.request("GET", replicas(""))).body.value.map(({ name }: { name: string }) => name);
+  await sr.replicationProtectedItems.beginUnplannedFailoverAndWait(...at, {
+    properties: {
+      failoverDirection: "PrimaryToRecovery",
+      sourceSiteOperations: "NotRequired",
+      providerSpecificDetails: { instanceType: "InMageAzureV2" },
+    },
+  });
+  const replicaId = must([...site.replicas.keys()][0], "a machine runs");
+  assert.equal((await vault.request("DELETE", replicas(`/${replicaId}`))).status, 409);
+  await sr.replicationProtectedItems.beginFailoverCommitAndWait(...at);
+  await sr.replicationProtectedItems.beginDeleteAndWait(...at, { properties: {} });
+  await forgetHistory(vault.open.database, systemClock.unixMs() + 100 * 24 * HOUR_MS);
+  assert.deepEqual(await vault.open.database.selectFrom("job").select("id").execute(), []);
+  assert.deepEqual(await listed(), [replicaId]);
+  const other = VAULT_PATH.replace(/vault$/, "other");
+  await vault.request("PUT", `${other}?${VERSION}`, {
+    body: { location: "local", properties: {} },
+  });
+  const foreign = `${other}/OpenSiteRecovery/replicas/${replicaId}?${VERSION}`;
+  assert.equal((await vault.request("DELETE", foreign)).status, 404);
+  const { status, headers } = await vault.request("DELETE", replicas(`/${replicaId}`));
+  assert.equal(status, 202);
+  const job = String(headers.location).split("?")[0]?.split("/").at(-1);
+  for (let state = ""; state !== "Succeeded"; await systemScheduler.sleep(20))
+    state = (await vault.request("GET", `${VAULT_PATH}/replicationJobs/${job}?${VERSION}`)).body
+      .properties.state;
+  assert.equal(site.replicas.size, 0);
+  assert.deepEqual(await listed(), []);
+  assert.equal((await vault.request("DELETE", replicas(`/${replicaId}`))).status, 404);
 });

@@ -5,8 +5,9 @@ import type { ReplicaFacts } from "@osr/contracts/replica-host";
 import { ArmError, notFound } from "../arm/arm-error.ts";
 import { type ResourceRoute, type VaultRequest, accepted, ok } from "../arm/resource-routes.ts";
 import type { VaultDatabase, VaultTransaction } from "../database/database.ts";
-import { askedBy, replicaIdOf, taskOf } from "../items/item-job.ts";
+import { askedBy, taskOf } from "../items/item-job.ts";
 import type { Operation } from "../jobs/operation.ts";
+import { forgetReplica, replicasOf } from "../replicas/replica-machines.ts";
 import type { VaultContext } from "../vault-context.ts";
 
 const PATH = "V/OpenSiteRecovery/replicas";
@@ -67,22 +68,12 @@ export function deleteReplicaOperation(context: VaultContext): Operation<DeleteI
         await context.replicas.destroy(replicaId, askedBy(job));
         return null;
       });
+      await job.transaction("deleted", async (tx) => {
+        await forgetReplica(tx, replicaId);
+        return null;
+      });
     },
   };
-}
-
-/** The replicas that jobs of the vault have started: a vault has no say in those of another. */
-async function replicasOf(
-  database: VaultDatabase | VaultTransaction,
-  vaultId: Uuid,
-): Promise<ReadonlySet<Uuid>> {
-  const jobs = await database
-    .selectFrom("job")
-    .select("id")
-    .where("vault_id", "=", vaultId)
-    .where("kind", "in", ["TestFailover", "UnplannedFailover", "ApplyRecoveryPoint"])
-    .execute();
-  return new Set(jobs.map(({ id }) => replicaIdOf(id)));
 }
 
 /** Throws ArmError 409 where a failover or a test failover of an item runs in it. */

@@ -29,6 +29,13 @@ test("a vault whose database is gone is rebuilt from the storage account, hears 
   const body = { properties: { subnet: "10.9.0.0/24" } };
   const network = `${VAULT_PATH}/OpenSiteRecovery/networks/dr?${VERSION}`;
   await life.vault.request("PUT", network, { body });
+  await life.sr.replicationProtectedItems.beginTestFailoverAndWait(...at, {
+    properties: {
+      failoverDirection: "PrimaryToRecovery",
+      networkType: "NoNetworkAttachAsInput",
+      providerSpecificDetails: { instanceType: "InMageAzureV2" },
+    },
+  });
   const wish = await life.wish();
   const { signal } = new AbortController();
   const common = {
@@ -78,5 +85,10 @@ test("a vault whose database is gone is rebuilt from the storage account, hears 
     },
   });
   assert.equal(failed.properties?.activeLocation, "Recovery");
-  assert.equal(site.replicas.size, 1);
+  assert.equal(site.replicas.size, 2);
+  const { body: replicas } = await vault.request(
+    "GET",
+    `${VAULT_PATH}/OpenSiteRecovery/replicas?${VERSION}`,
+  );
+  assert.equal(replicas.value.length, 2, "that of the lost vault's test failover, too");
 });

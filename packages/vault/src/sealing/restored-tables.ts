@@ -15,7 +15,7 @@ export type RestoredTable = {
 
 const nothing = (): JsonObject => ({});
 
-/** Sealed tables, each after those that it refers to. Their triggers are in migrations 5 and 6. */
+/** Sealed tables, each after those that it refers to. Their triggers are in migrations 5, 6 and 10. */
 export const RESTORED_TABLES: readonly RestoredTable[] = [
   { name: "vault", filled: nothing },
   { name: "vault_document", filled: nothing },
@@ -37,4 +37,5 @@ export const RESTORED_TABLES: readonly RestoredTable[] = [
   { name: "container_mapping", filled: nothing },
   { name: "recovery_network", filled: nothing },
   { name: "protected_item", filled: restoredItem },
+  { name: "replica_machine", filled: nothing },
 ];
