@@ -42,6 +42,7 @@ import { itemOperations } from "./items/item-operations.ts";
 import { checkFailovers } from "./items/failover-watch.ts";
 import { itemRoutes } from "./items/item-routes.ts";
 import { recoveryPointRoutes } from "./items/recovery-points.ts";
+import { RPO_SAMPLE_MS, sampleRpo } from "./items/rpo-history.ts";
 import { StoredItems } from "./items/stored-items.ts";
 import { jobRoutes } from "./resources/jobs.ts";
 import { policyRoutes } from "./resources/policies.ts";
@@ -147,6 +148,11 @@ export class Vault implements Service {
       new Watch(() => watchHeartbeats(ports), {
         ...common,
         what: "heartbeats could not be looked at",
+      }),
+      new Watch(() => sampleRpo(ports), {
+        ...common,
+        everyMs: RPO_SAMPLE_MS,
+        what: "recovery point objectives could not be noted",
       }),
     ])
       stack.use(watch).start();

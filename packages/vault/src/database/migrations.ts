@@ -8,6 +8,7 @@ import { migration0007 } from "./migrations/0007-failover-checks.ts";
 import { migration0008 } from "./migrations/0008-silences.ts";
 import { migration0009 } from "./migrations/0009-point-listings.ts";
 import { migration0010 } from "./migrations/0010-replica-machines.ts";
+import { migration0011 } from "./migrations/0011-rpo-samples.ts";
 
 export type Migration = { readonly number: number; readonly sql: string };
 
@@ -23,4 +24,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { number: 8, sql: migration0008 },
   { number: 9, sql: migration0009 },
   { number: 10, sql: migration0010 },
+  { number: 11, sql: migration0011 },
 ];

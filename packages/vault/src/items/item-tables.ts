@@ -12,7 +12,11 @@ export type ItemTables = {
   failover_check: FailoverCheckTable;
   point_listing: PointListingTable;
   replica_machine: ReplicaMachineTable;
+  rpo_sample: RpoSampleTable;
 };
+
+/** Migration 11. */
+export type RpoSampleTable = { item_id: Uuid; sampled_at: UnixMs; rpo_seconds: number };
 
 /** Machines of the recovery site; migration 10. */
 export type ReplicaMachineTable = {

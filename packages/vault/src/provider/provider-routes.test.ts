@@ -7,6 +7,7 @@ import { systemClock } from "@osr/base/platform/system-clock";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
 
 import { forgetHistory } from "../database/history-retention.ts";
+import { sampleRpo } from "../items/rpo-history.ts";
 import { type TestPostgres, startTestPostgres } from "../testing/test-database.ts";
 import { type Life, protectedLife } from "../testing/test-life.ts";
 import { type TestReply, VAULT_PATH, VERSION } from "../testing/test-vault.ts";
@@ -92,6 +93,30 @@ test("the age of the newest point is explained, and what the vault has in the st
   assert.equal(use.recoveryPoints.objects, 3);
   assert.equal(use.disks.length, 1);
   assert.ok(use.bytes > use.disks[0].bytes);
+  assert.ok(use.ageInSeconds <= 60 && Date.parse(use.countedTime) > 0);
+});
+
+test("how old the newest point was is kept for charts, and not for ever", async () => {
+  await using life = await protectedLife(postgres);
+  const { database } = life.vault.open;
+  const now = systemClock.unixMs();
+  const sampledAt = async (unixMs: number): Promise<void> =>
+    sampleRpo({ database, clock: { unixMs: () => unixMs, monotonicMs: () => unixMs } });
+  const history = async (query = ""): Promise<unknown[]> =>
+    (await own(life, "rpoHistory", query)).body.properties.samples;
+  assert.deepEqual(await history(), []);
+  await sampledAt(now - 30 * HOUR_MS);
+  await sampledAt(now - HOUR_MS / 2);
+  const expected = {
+    time: new Date(now - HOUR_MS / 2).toISOString(),
+    rpoInSeconds: Math.floor((now - HOUR_MS / 2 - 12 * 15_000) / 1000),
+  };
+  assert.deepEqual(await history(), [expected]);
+  assert.equal((await history("&hours=48")).length, 2);
+  assert.equal((await own(life, "rpoHistory", "&hours=0")).status, 400);
+  assert.equal((await own(life, "rpoHistory", "&hours=73")).status, 400);
+  await sampledAt(now + 60 * HOUR_MS);
+  assert.equal((await history("&hours=72")).length, 2, "the one of 90 hours before is forgotten");
 });
 
 test("a machine of the recovery site is listed and deleted though its item and its job are history, and only by its own vault", async () => {

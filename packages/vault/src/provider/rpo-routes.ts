@@ -1,15 +1,20 @@
 import type { JsonObject } from "@osr/base/json-value";
 import { isoTime } from "@osr/base/platform/iso-time";
+import { HOUR_MS, SECOND_MS } from "@osr/base/units";
 import type { Uuid } from "@osr/base/uuid";
 import type { GatewayFacts } from "@osr/contracts/replication-facts";
 
+import { badRequest } from "../arm/arm-error.ts";
 import { type ResourceRoute, type VaultRequest, ok } from "../arm/resource-routes.ts";
 import type { VaultDatabase } from "../database/database.ts";
 import { asOf, pointsKnownUnixMs } from "../items/item-health.ts";
 import { ITEM_ACTION, ITEM_PATH } from "../items/item-paths.ts";
 import { foundItem, groupIdOf, reportedMachine } from "../items/item-row.ts";
+import { RPO_HISTORY_HOURS, RPO_SAMPLE_MS, rpoHistory } from "../items/rpo-history.ts";
 import type { VaultContext } from "../vault-context.ts";
 import { explainRpo } from "./rpo-explanation.ts";
+
+const HISTORY_HOURS_DEFAULT = 24;
 
 /** `OpenSiteRecovery/rpo` of a protected item: two clocks, and what waits at each hop. */
 export function rpoRoutes({ clock }: VaultContext): ResourceRoute[] {
@@ -21,7 +26,39 @@ export function rpoRoutes({ clock }: VaultContext): ResourceRoute[] {
       summary: "Explain the recovery point objective of a machine, hop by hop",
       read: async (request, database) => ok(await rpoBody(request, database, clock.unixMs())),
     },
+    {
+      method: "GET",
+      path: `${ITEM_PATH}/OpenSiteRecovery/rpoHistory`,
+      action: `${ITEM_ACTION}/read`,
+      summary:
+        "How old a machine's newest recovery point was, every 5 minutes (?hours=1 to 72, default 24)",
+      read: async (request, database) => ok(await historyBody(request, database, clock.unixMs())),
+    },
   ];
+}
+
+async function historyBody(
+  request: VaultRequest,
+  database: VaultDatabase,
+  nowUnixMs: number,
+): Promise<JsonObject> {
+  const hours = Number(request.query.get("hours") ?? HISTORY_HOURS_DEFAULT);
+  if (!Number.isInteger(hours) || hours < 1 || hours > RPO_HISTORY_HOURS)
+    throw badRequest("hours", `must be a whole number from 1 to ${RPO_HISTORY_HOURS}`);
+  const { id } = await foundItem(request, database);
+  const samples = await rpoHistory(database, id, nowUnixMs - hours * HOUR_MS);
+  return {
+    id: request.resourcePath,
+    name: "rpoHistory",
+    type: "OpenSiteRecovery/rpoHistory",
+    properties: {
+      intervalInSeconds: RPO_SAMPLE_MS / SECOND_MS,
+      samples: samples.map(({ unixMs, rpoSeconds }) => ({
+        time: isoTime(unixMs),
+        rpoInSeconds: rpoSeconds,
+      })),
+    },
+  };
 }
 
 async function rpoBody(
