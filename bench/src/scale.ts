@@ -13,6 +13,7 @@ export type Scale = {
   readonly changeScale: number;
   /** Runs of what is repeated. */
   readonly runs: number;
+  /** At the most: there are fewer where the interval is narrow before. */
   readonly trackingPairs: number;
   readonly freezePoints: number;
   readonly randomReads: number;
@@ -31,7 +32,7 @@ export const FULL_SCALE: Scale = {
   largeDiskBytes: 64 * GIB,
   changeScale: 1,
   runs: 3,
-  trackingPairs: 200,
+  trackingPairs: 400,
   freezePoints: 50,
   randomReads: 1000,
   protectedItems: 1000,
@@ -49,7 +50,7 @@ export const SMALL_SCALE: Scale = {
   largeDiskBytes: 4 * GIB,
   changeScale: 1 / 16,
   runs: 1,
-  trackingPairs: 60,
+  trackingPairs: 40,
   freezePoints: 8,
   randomReads: 300,
   protectedItems: 100,
