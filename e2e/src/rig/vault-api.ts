@@ -41,6 +41,7 @@ export class VaultApi {
 
   /** One attempt; undefined where no answer came, whatever the vault has made of the request. */
   async attempt({ method, path, body }: Asked): Promise<Reply | undefined> {
+    this.#signal.throwIfAborted();
     const file = (...names: string[]): string =>
       readFileSync(join(this.#site.directory, ...names), "utf8");
     const { promise, resolve } = Promise.withResolvers<Reply | undefined>();

@@ -3,6 +3,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { MINUTE_MS, SECOND_MS } from "@osr/base/units";
 
 import { SiteState } from "../../rig/site-state.ts";
+import type { Body } from "../../rig/vault-api.ts";
 import { type ControlPlane, POINT_SECONDS, killRole, until, withoutRole } from "./control-plane.ts";
 import { seconds } from "./disturbed-round.ts";
 import type { RealMachine } from "./real-machine.ts";
@@ -67,12 +68,13 @@ async function reconciled(plane: ControlPlane, real: RealMachine): Promise<void>
     const listed = await api.list(`${itemPath(plane, real.name)}/recoveryPoints`);
     const { properties } = await api.get(itemPath(plane, real.name));
     const [server] = await api.list("/replicationFabrics");
+    const warnings = server.properties.healthErrorDetails.map(({ errorCode }: Body) => errorCode);
     const health = properties.replicationHealth;
     const isWell =
       listed.length >= stored.length &&
       properties.protectionState === "Protected" &&
       health === "Normal";
-    const said = `${listed.length} points listed, ${stored.length} stored; ${properties.protectionState}, ${health}; fabric ${server.properties.health}; revision ${(await SiteState.read(site)).revision}`;
+    const said = `${listed.length} points listed, ${stored.length} stored; ${properties.protectionState}, ${health}; fabric ${server.properties.health} ${warnings.join()}; revision ${(await SiteState.read(site)).revision}`;
     return isWell ? said : `not yet: ${said}`;
   };
   let said = "";
