@@ -11,6 +11,7 @@ import type { Scenario } from "./scenario.ts";
 import { controlPlaneChaos } from "./scenarios/control-plane-chaos.ts";
 import { fastPoints } from "./scenarios/fast-points.ts";
 import { kill } from "./scenarios/kill.ts";
+import { layers } from "./scenarios/layers.ts";
 import { outage } from "./scenarios/outage.ts";
 import { lifecycleSdk } from "./scenarios/lifecycle-sdk.ts";
 import { resync } from "./scenarios/resync.ts";
@@ -22,6 +23,7 @@ const SCENARIOS: readonly Scenario[] = [
   kill,
   outage,
   resync,
+  layers,
   uefi,
   lifecycleSdk,
   siteChanges,

@@ -18,6 +18,9 @@ const MODULES = [
   "net/core/failover",
   "drivers/net/net_failover",
   "drivers/net/virtio_net",
+  "drivers/md/dm-mod",
+  "drivers/md/md-mod",
+  "drivers/md/raid1",
 ] as const;
 
 export type GuestKernel = {

@@ -7,6 +7,8 @@ const PROGRAMS = [
   "qemu-nbd",
   "nbdcopy",
   "mke2fs",
+  "lvm",
+  "mdadm",
   "mkfs.vfat",
   "mcopy",
   "cpio",

@@ -1,5 +1,5 @@
 import { copyFile, mkdir, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 
 import { MIB, MINUTE_MS } from "@osr/base/units";
 
@@ -11,18 +11,20 @@ import { copySharedLibraries } from "./shared-libraries.ts";
 
 const DISK_BYTES = 320 * MIB;
 const FIO = "/usr/bin/fio";
+/** For machines whose file systems lie on LVM and md. */
+const STORAGE_TOOLS = ["/sbin/lvm", "/sbin/mdadm", "/sbin/mke2fs"];
 const LOADER = "ld-linux-x86-64.so.2";
 
 /**
- * A read-only disk with the programs of the fast rig's machines: Node, which runs the agent, and fio, each with the
- * libraries of the host. `/bin`, `/lib` and `/lib64/ld-linux-x86-64.so.2` are where the machine's links point.
+ * A read-only disk with the programs of the fast rig's machines: Node, which runs the agent, fio, and those that
+ * make LVM, md and ext4, each with the libraries of the host. `/bin`, `/lib` and `/lib64/ld-linux-x86-64.so.2` are where the machine's links point.
  */
 export async function toolsDisk(narrator: Narrator, signal?: AbortSignal): Promise<string> {
   const { size, mtimeMs } = await stat(FIO);
   const directory = await cachedArtefact(
     {
       name: "tools-disk",
-      recipe: ["1", process.version, `${size} ${mtimeMs}`],
+      recipe: ["2", process.version, `${size} ${mtimeMs}`, ...STORAGE_TOOLS],
       build: buildToolsDisk,
     },
     narrator,
@@ -36,7 +38,8 @@ async function buildToolsDisk(directory: string, signal: AbortSignal): Promise<v
   await mkdir(join(tree, "bin"), { recursive: true });
   await strippedNode(join(tree, "bin", "node"), signal);
   await copyFile(FIO, join(tree, "bin", "fio"));
-  await copySharedLibraries([process.execPath, FIO], join(tree, "lib"), signal);
+  for (const tool of STORAGE_TOOLS) await copyFile(tool, join(tree, "bin", basename(tool)));
+  await copySharedLibraries([process.execPath, FIO, ...STORAGE_TOOLS], join(tree, "lib"), signal);
   await mkdir(join(tree, "lib64"));
   await copyFile(join(tree, "lib", LOADER), join(tree, "lib64", LOADER));
   await makeExt4(join(directory, "tools.img"), {
