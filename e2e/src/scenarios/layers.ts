@@ -35,8 +35,8 @@ mount -t ext4 /dev/md0 /data2
 
 /** What the agent's own program reads from the beginning of a disk. */
 const LABELS = `
-import { readFileSync } from "node:fs";
-import { mdMemberId, physicalVolumeId } from "/agent/node_modules/@osr/block-device/src/on-disk-identity.js";
+const { readFileSync } = process.getBuiltinModule("node:fs");
+const { mdMemberId, physicalVolumeId } = await import(process.argv[2]);
 const [volume, member] = ["/run/volume", "/run/member"].map((file) => readFileSync(file));
 console.log("read", physicalVolumeId(volume), mdMemberId(member, Buffer.alloc(0)).replaceAll("-", ""));
 `;
@@ -51,7 +51,7 @@ echo said $volume $(echo $member | tr -d :)
 dd if=$(disk data1) of=/run/volume bs=4k count=17 iflag=direct 2>/dev/null
 dd if=$(disk data3) of=/run/member bs=4k count=17 iflag=direct 2>/dev/null
 cat >/run/labels.mjs <<'SCRIPT'${LABELS}SCRIPT
-node /run/labels.mjs
+node /run/labels.mjs /agent/node_modules/@osr/block-device/src/on-disk-identity.js
 `;
 
 /** File systems on LVM and md: the disks below are replicated, and frozen through the layers. */
