@@ -38,6 +38,7 @@ type AgentStatus = {
   readonly disks: readonly {
     readonly name: string;
     readonly identity: string;
+    readonly stage: string;
     readonly lastResync?: { readonly reason: string; readonly differingBytes: number };
   }[];
 };
@@ -187,9 +188,11 @@ async function disks(world: World): Promise<void> {
   await exactPoint(world, "without the disk", 1);
   noResync(context, "the other disk is not touched", await agentStatus(world));
   await site.manage(["item", "add-disks", item, left.identity]);
-  await until(world, "the disk is taken in again", async () =>
-    (await agentStatus(world)).disks.length === 2 ? true : undefined,
-  );
+  // Until it is compared, points are made without it.
+  await until(world, "the disk is taken in again and compared", async () => {
+    const { disks: now } = await agentStatus(world);
+    return now.length === 2 && now.every(({ stage }) => stage === "delta") ? true : undefined;
+  });
   await exactPoint(world, "with the disk again", 2);
   const { disks: after } = await agentStatus(world);
   const returned = after.find(({ identity }) => identity === left.identity);

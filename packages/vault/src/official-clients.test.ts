@@ -120,6 +120,11 @@ test("the current clients discover a machine, associate a policy and read jobs, 
   assert.deepEqual(events, ["FABRIC_REGISTERED"]);
   const health = await sr.replicationVaultHealth.get("vault", GROUP);
   assert.equal(health.properties?.fabricsHealth?.categorizedResourceCounts?.["Normal"], 1);
+  // The certificate of the tests' vault is good for a day.
+  assert.deepEqual(
+    health.properties?.vaultErrors?.map(({ errorCode, errorLevel }) => [errorCode, errorLevel]),
+    [["CERTIFICATE_EXPIRING", "Warning"]],
+  );
   const alert = await sr.replicationAlertSettings.create("vault", GROUP, "defaultAlertSetting", {
     properties: { sendToOwners: "Send", customEmailAddresses: ["a@b.c"] },
   });

@@ -189,7 +189,11 @@ export class Vault implements Service {
       ...replicaMachineRoutes(context),
       ...jobRoutes(context),
       ...eventRoutes(),
-      ...vaultHealthRoutes(context, items),
+      ...vaultHealthRoutes(
+        context,
+        items,
+        async () => (await this.#options.identity()).certificatePem,
+      ),
       ...registrationRoutes(context),
       ...DOCUMENT_KINDS.flatMap((kind) => documentRoutes(kind, context)),
       ...otherScenarioRoutes(),

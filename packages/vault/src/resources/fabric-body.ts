@@ -178,14 +178,20 @@ function silence(lastMs: number, who: string, nowMs: number): Problem[] {
   ];
 }
 
-function expiry(expiresMs: number, whose: string, nowMs: number): Problem[] {
+/** What is wrong with a certificate that ought to have been renewed. */
+export function expiry(
+  expiresMs: number,
+  whose: string,
+  nowMs: number,
+  hint = "It is renewed by itself at two thirds of its life; look why that has not happened.",
+): readonly Problem[] {
   if (daysLeft(expiresMs, nowMs) > CERTIFICATE_WARNING_DAYS) return [];
   return [
     {
       level: expiresMs <= nowMs ? "Error" : "Warning",
       code: "CERTIFICATE_EXPIRING",
       message: `The certificate ${whose} is valid until ${isoTime(expiresMs)}.`,
-      hint: "It is renewed by itself at two thirds of its life; look why that has not happened.",
+      hint,
     },
   ];
 }

@@ -1,26 +1,37 @@
 import type { JsonObject } from "@osr/base/json-value";
 import type { Uuid } from "@osr/base/uuid";
+import { certificateFacts } from "@osr/certificates/certificate-facts";
 
 import { type ResourceRoute, type VaultRequest, accepted, ok } from "../arm/resource-routes.ts";
 import type { VaultDatabase } from "../database/database.ts";
 import type { FabricItems, ProtectedMachine } from "../fabric/desired-items.ts";
 import type { VaultContext } from "../vault-context.ts";
-import { type Health, fabricErrors, healthErrorBody, worst } from "./fabric-body.ts";
+import { type Health, expiry, fabricErrors, healthErrorBody, worst } from "./fabric-body.ts";
 import { fabricsOf } from "./fabric-row.ts";
 import { resourceBody } from "./resource-body.ts";
 
 const ACTION = "Microsoft.RecoveryServices/vaults/replicationVaultHealth";
 const USAGES_ACTION = "Microsoft.RecoveryServices/vaults";
 
+const CERTIFICATE_HINT =
+  "The vault renews its own certificate; put a newer one in the place of one that was given to it. Files are read again twice a day.";
+
 type Summary = {
   readonly machines: readonly ProtectedMachine[];
   readonly fabrics: readonly { readonly health: Health; readonly issues: readonly JsonObject[] }[];
 };
 
-/** Health of the whole vault and how much of it is used. */
-export function vaultHealthRoutes(context: VaultContext, items: FabricItems): ResourceRoute[] {
-  const health = async (request: VaultRequest, database: VaultDatabase): Promise<JsonObject> =>
-    healthBody(request, await summaryOf(request.vault.id, database, items, context.clock.unixMs()));
+/** Health of the whole vault and how much of it is used. `certificate`: what the vault serves with at the moment. */
+export function vaultHealthRoutes(
+  context: VaultContext,
+  items: FabricItems,
+  certificate: () => Promise<string>,
+): ResourceRoute[] {
+  const health = async (request: VaultRequest, database: VaultDatabase): Promise<JsonObject> => {
+    const nowMs = context.clock.unixMs();
+    const summary = await summaryOf(request.vault.id, database, items, nowMs);
+    return healthBody(request, summary, certificateErrors(await certificate(), nowMs));
+  };
   return [
     ...["V/replicationVaultHealth", "V/replicationVaultHealth/default"].map(
       (path): ResourceRoute => ({
@@ -59,6 +70,12 @@ export function vaultHealthRoutes(context: VaultContext, items: FabricItems): Re
         return accepted(jobId);
       },
     },
+    ...usageRoutes(context, items),
+  ];
+}
+
+function usageRoutes(context: VaultContext, items: FabricItems): ResourceRoute[] {
+  return [
     {
       method: "GET",
       path: "V/usages",
@@ -82,6 +99,12 @@ export function vaultHealthRoutes(context: VaultContext, items: FabricItems): Re
         ok(await replicationUsages(request, database, items, context)),
     },
   ];
+}
+
+function certificateErrors(pem: string, nowMs: number): readonly JsonObject[] {
+  const { untilUnixMs } = certificateFacts(pem);
+  const errors = expiry(untilUnixMs, "of the vault", nowMs, CERTIFICATE_HINT);
+  return errors.map((error) => healthErrorBody(error, nowMs));
 }
 
 async function summaryOf(
@@ -110,7 +133,11 @@ async function summaryOf(
   return { machines, fabrics };
 }
 
-function healthBody(request: VaultRequest, { machines, fabrics }: Summary): JsonObject {
+function healthBody(
+  request: VaultRequest,
+  { machines, fabrics }: Summary,
+  vaultErrors: readonly JsonObject[],
+): JsonObject {
   const issues = fabrics.flatMap((fabric) => fabric.issues);
   const fabricHealth = {
     resourceCount: fabrics.length,
@@ -119,7 +146,7 @@ function healthBody(request: VaultRequest, { machines, fabrics }: Summary): Json
   };
   return {
     ...resourceBody(request.vault, ["replicationVaultHealth", "default"], {
-      vaultErrors: [],
+      vaultErrors: [...vaultErrors],
       protectedItemsHealth: {
         resourceCount: machines.length,
         issues: [],
