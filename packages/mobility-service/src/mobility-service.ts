@@ -209,14 +209,7 @@ class MachineReplication implements MobilityService {
     const refusal = this.#refusal();
     if (refusal !== undefined) list.push(refusal);
     else if (failure !== undefined)
-      list.push(
-        health(
-          isRetryable(failure)
-            ? MOBILITY_ERRORS.PROCESS_SERVER_UNREACHABLE
-            : MOBILITY_ERRORS.SESSION_REFUSED,
-          messageOf(failure),
-        ),
-      );
+      list.push(health(this.#sessionTrouble(failure), messageOf(failure)));
     const busy = this.#session?.busy;
     if (busy !== undefined) list.push(health(busy, busy.message));
     if (this.#points.lastMissed !== undefined) list.push(this.#points.lastMissed);
@@ -231,6 +224,12 @@ class MachineReplication implements MobilityService {
       ...certificateHealth(certificate?.(), clock.unixMs()),
       ...clockHealth(this.#told.skewMs ?? 0),
     ].slice(0, HEALTH_ERRORS_MAX);
+  }
+
+  #sessionTrouble(failure: unknown): ErrorInfo {
+    if (isRetryable(failure)) return MOBILITY_ERRORS.PROCESS_SERVER_UNREACHABLE;
+    // By its own name: what is to be done about a certificate depends on what is wrong with it.
+    return this.#opener.distrust ?? MOBILITY_ERRORS.SESSION_REFUSED;
   }
 
   /** Why this machine may not replicate at all. */

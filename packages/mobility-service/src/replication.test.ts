@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { MIB, MINUTE_MS } from "@osr/base/units";
+import { MIB } from "@osr/base/units";
 
 import { REPLICATION_LIMITS } from "./replication-limits.ts";
 import {
@@ -418,62 +418,6 @@ test("a comparison goes on where it was when the process server comes back", asy
   await nextPoint(world);
   assert.deepEqual(world.wrongTags, []);
   assert.equal(world.service.status().disks[0]?.lastResync?.differingBytes, 200 * 4096);
-  await stop(world);
-});
-
-test("a machine whose process server is gone moves to the next one, and only what was never vaulted is sent again", async () => {
-  const world = await calmWorld(BIG);
-  world.machine.calm();
-  await nextPoint(world);
-  assert.equal(world.service.status().processServer, "first");
-  world.server.dataBytes = 0;
-  world.server.deadAddresses.add("first");
-  world.machine.writeBlocks(0, 100);
-  await world.until(() => world.service.status().processServer === "second", 90_000);
-  await nextPoint(world);
-  assert.equal(world.server.address, "second");
-  const { disks, missedReasons } = world.service.status();
-  for (const { lastResync } of disks) assert.equal(lastResync, undefined, "nothing is compared");
-  assert.ok(world.server.dataBytes < 200 * 4096, String(world.server.dataBytes));
-  assert.ok((missedReasons["PROCESS_SERVER_UNREACHABLE"] ?? 0) >= 2, JSON.stringify(missedReasons));
-  assert.deepEqual(world.wrongTags, []);
-  // It stays where it is well, though the first one is back.
-  world.server.deadAddresses.clear();
-  await world.until(() => upload(world), 180_000);
-  assert.equal(world.service.status().processServer, "second");
-  assert.equal(world.service.status().state, "protected");
-  await stop(world);
-});
-
-test("a machine stays with a process server that cannot reach the storage account, and says what it says", async () => {
-  const world = await calmWorld();
-  await nextPoint(world);
-  const { sessions } = world.server;
-  world.server.ownHealth = [
-    { code: "STORE_UNAVAILABLE", message: "503", hint: "It is tried again." },
-  ];
-  const end = world.time.monotonicMs() + 10 * MINUTE_MS;
-  // Nothing is vaulted meanwhile.
-  await world.until(() => world.time.monotonicMs() > end, 11 * MINUTE_MS);
-  assert.ok(codesOf(world).includes("STORE_UNAVAILABLE"));
-  assert.equal(world.service.status().processServer, "first");
-  assert.equal(world.server.sessions, sessions);
-  world.server.ownHealth = [];
-  await nextPoint(world);
-  assert.deepEqual(world.wrongTags, []);
-  assert.ok(await world.until(() => !codesOf(world).includes("STORE_UNAVAILABLE"), 30_000));
-  await stop(world);
-});
-
-test("a process server that another one has fenced costs a new session, not the disk", async () => {
-  const world = await calmWorld();
-  const { sessions } = world.server;
-  world.server.address = "second";
-  await nextPoint(world);
-  assert.ok(world.server.sessions > sessions);
-  assert.equal(world.server.address, "first");
-  assert.equal(world.service.status().state, "protected");
-  assert.deepEqual(world.wrongTags, []);
   await stop(world);
 });
 

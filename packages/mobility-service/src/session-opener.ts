@@ -20,6 +20,7 @@ const FINAL_REFUSALS = [MOBILITY_ERRORS.LOG_FENCED, MOBILITY_ERRORS.MACHINE_IS_R
 /** One side does not trust the other's certificate: another process server may have a better one, clock or list of revoked ones. */
 const DISTRUST = [
   HTTPS_ERRORS.PEER_UNTRUSTED,
+  HTTPS_ERRORS.CERTIFICATE_REQUIRED,
   HTTPS_ERRORS.CERTIFICATE_EXPIRED,
   HTTPS_ERRORS.CERTIFICATE_REVOKED,
   HTTPS_ERRORS.CERTIFICATE_UNTRUSTED,
@@ -59,6 +60,11 @@ export class SessionOpener {
       : undefined;
   }
 
+  /** Present while one side does not trust the other's certificate. */
+  get distrust(): OsrError | undefined {
+    return isDistrust(this.#failure) ? this.#failure : undefined;
+  }
+
   /** Opens one for `disks`; tries until it succeeds. Rejects only with the signal's reason. */
   async open(disks: readonly SessionDisk[], signal: AbortSignal): Promise<ReplicationSession> {
     const { processServers, clock, scheduler, randomness, log } = this.#ports;
@@ -80,8 +86,7 @@ export class SessionOpener {
         return new ReplicationSession(ports, request.epoch, granted, signal);
       } catch (error) {
         signal.throwIfAborted();
-        if (isRetryable(error) || DISTRUST.some((info) => hasCode(error, info)))
-          processServers.unreached();
+        if (isRetryable(error) || isDistrust(error)) processServers.unreached();
         else processServers.reached();
         const { newestEpoch }: { newestEpoch?: unknown } =
           error instanceof OsrError ? error.details : {};
@@ -103,6 +108,10 @@ export class SessionOpener {
       }
     }
   }
+}
+
+function isDistrust(error: unknown): error is OsrError {
+  return DISTRUST.some((info) => hasCode(error, info));
 }
 
 function codeOf(error: unknown): string | undefined {

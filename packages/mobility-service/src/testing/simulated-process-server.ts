@@ -90,6 +90,8 @@ export class SimulatedProcessServer implements ProcessServerClient {
   health: HeartbeatRequest["health"] = [];
   /** What it says is wrong with itself. */
   ownHealth: HeartbeatRequest["health"] = [];
+  /** Every request is refused with it. */
+  refusal: OsrError | undefined;
   /** What the agent did against the protocol. */
   readonly violations: string[] = [];
   dataBytes = 0;
@@ -365,6 +367,7 @@ export class SimulatedProcessServer implements ProcessServerClient {
     await this.#latency(signal);
     const isDown = this.#time.monotonicMs() < this.downUntilMs;
     if (isDown || this.#random.chance(this.faults.dropChance)) throw unavailable();
+    if (this.refusal !== undefined) throw this.refusal;
     const life = this.#life;
     const result = await effect();
     await this.#latency(signal);
