@@ -1,5 +1,7 @@
 import type { ReplicaNetwork } from "@osr/contracts/replica-host";
 
+import { hostNameOf } from "./machine-names.ts";
+
 /** A machine that may come into a network. */
 export type NetworkMachine = {
   readonly mac: string;
@@ -53,11 +55,7 @@ export function subnetAround(address: string | undefined): {
 
 /** Names that DHCP servers take, each once. */
 function uniqueName(hostName: string, names: Set<string>): string {
-  const base =
-    hostName
-      .replaceAll(/[^A-Za-z0-9-]/g, "-")
-      .slice(0, 48)
-      .replaceAll(/^-+|-+$/g, "") || "machine";
+  const base = hostNameOf(hostName);
   let name = base;
   for (let count = 2; names.has(name.toLowerCase()); count++) name = `${base}-${count}`;
   names.add(name.toLowerCase());

@@ -8,6 +8,7 @@ import type { ReplicaNetwork, ReplicaPoint, ReplicaSpec } from "@osr/contracts/r
 import { readItems } from "./item-reading.ts";
 import { type ItemRow, groupIdOf, targetOf } from "./item-row.ts";
 import type { RecoveryNetworkTable } from "./item-tables.ts";
+import { replicaNameOf } from "./machine-names.ts";
 import { type NetworkMachine, subnetAround, withAddresses } from "./network-addresses.ts";
 import { targetSize } from "./target-size.ts";
 
@@ -27,7 +28,7 @@ export function replicaSpecOf(
     vaultId: row.vault_id,
     machineId: row.machine_id,
     groupId: groupIdOf(row),
-    name: vmName ?? row.friendly_name,
+    name: replicaNameOf(vmName ?? row.friendly_name),
     mac: mac ?? macOf(row.machine_id),
     ...(size === undefined ? {} : { cpuCount: size.cpuCount, memoryBytes: size.memoryBytes }),
   };
