@@ -1,5 +1,6 @@
+import { createRequire } from "node:module";
+
 import { search } from "jmespath";
-import { stringify } from "yaml";
 
 import { OsrError, defineErrors, messageOf } from "@osr/base/errors";
 
@@ -27,7 +28,7 @@ export function formatOutput(output: Output, format: OutputFormat): string {
     case "json":
       return `${JSON.stringify(output, null, 2)}\n`;
     case "yaml":
-      return stringify(output);
+      return yamlOf(output);
     case "tsv":
       return rowsOf(output)
         .map((row) => `${Object.values(row).map(cell).join("\t")}\n`)
@@ -35,6 +36,12 @@ export function formatOutput(output: Output, format: OutputFormat): string {
     case "table":
       return isList(output) ? tableOf(output) : (output[AS_TEXT] ?? listing(output));
   }
+}
+
+/** Loaded when it is asked for: every command would start a fifth slower for what few print. */
+function yamlOf(output: Output): string {
+  const { stringify } = createRequire(import.meta.url)("yaml") as typeof import("yaml");
+  return stringify(output);
 }
 
 function isList(output: Output): output is readonly Readonly<Record<string, unknown>>[] {

@@ -11,6 +11,7 @@ import {
 
 import { OsrError, messageOf } from "@osr/base/errors";
 
+import type { ReadAccess } from "./azure-blob-store-read.ts";
 import { STORE_ERRORS } from "./object-store.ts";
 import { SecretFile } from "./secret-file.ts";
 
@@ -39,13 +40,10 @@ export type AzureEndpoint = {
 
 /** A function that gives the container's client with the credential as it is now. */
 export function containerOf(options: AzureEndpoint): () => Promise<ContainerClient> {
-  const url = `${options.endpoint.replace(/\/+$/, "")}/${options.container}`;
+  const url = containerUrl(options);
   const settings = pipelineOf(options.agent);
   const { credential } = options;
-  const file: Secret =
-    "path" in credential
-      ? new SecretFile(credential.path)
-      : { read: () => Promise.resolve(credential.text) };
+  const file = secretFile(credential);
   if (credential.kind === "token-file" || credential.kind === "token") {
     const client = new ContainerClient(url, tokenOf(file), settings);
     return () => Promise.resolve(client);
@@ -71,6 +69,37 @@ export function containerOf(options: AzureEndpoint): () => Promise<ContainerClie
     }
     return client;
   };
+}
+
+/**
+ * A function that gives what reads of objects carry, with the credential as it is now. Undefined where they are left to the
+ * SDK: it signs with an account's key, and refuses to send a token in the clear.
+ */
+export function readAccessOf(options: AzureEndpoint): (() => Promise<ReadAccess>) | undefined {
+  const url = containerUrl(options);
+  const { credential } = options;
+  const secret = secretFile(credential);
+  switch (credential.kind) {
+    case "key-file":
+      return undefined;
+    case "sas":
+    case "sas-file":
+      return async () => ({ url, query: (await secretOf(secret)).replace(/^\?/, "") });
+    case "token":
+    case "token-file":
+      if (!url.startsWith("https://")) return undefined;
+      return async () => ({ url, query: "", bearerToken: await secretOf(secret) });
+  }
+}
+
+function containerUrl({ endpoint, container }: AzureEndpoint): string {
+  return `${endpoint.replace(/\/+$/, "")}/${container}`;
+}
+
+function secretFile(credential: AzureCredential): Secret {
+  return "path" in credential
+    ? new SecretFile(credential.path)
+    : { read: () => Promise.resolve(credential.text) };
 }
 
 /** Every retry is ours, and nothing is read from the environment: an agent makes the SDK ignore its proxy variables. */

@@ -7,7 +7,18 @@ import { STORE_ERRORS } from "./object-store.ts";
 /** HTTP status and Azure's code of a refusal, where the storage account answered one. */
 export type Refusal = { readonly status: number; readonly code: string };
 
+/** A refusal of what was asked without the SDK. */
+export class Refused extends Error {
+  readonly refusal: Refusal;
+
+  constructor(refusal: Refusal) {
+    super(`refused: ${refusal.status} ${refusal.code}`);
+    this.refusal = refusal;
+  }
+}
+
 export function refusalOf(error: unknown): Refusal | undefined {
+  if (error instanceof Refused) return error.refusal;
   if (!isRestError(error) || error.statusCode === undefined) return undefined;
   // Replies to HEAD have no body; the code is in a header of every reply.
   const code = error.response?.headers.get("x-ms-error-code") ?? error.code ?? "";

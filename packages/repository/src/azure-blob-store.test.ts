@@ -97,14 +97,33 @@ function coded(code: string): (error: unknown) => boolean {
   };
 }
 
-objectStoreContract("Azure Blob provider on Azurite", async () => {
-  const azurite = await openAzurite();
-  return {
-    store: azurite.storeOf(sharedKey(azurite)),
-    second: azurite.storeOf(sharedKey(azurite)),
-    [Symbol.asyncDispose]: () => azurite[Symbol.asyncDispose](),
-  };
-});
+/** A shared access signature for the container. */
+function signature(permissions: string): string {
+  return generateBlobSASQueryParameters(
+    {
+      containerName: "osr",
+      permissions: ContainerSASPermissions.parse(permissions),
+      expiresOn: new Date(Date.now() + 3_600_000),
+    },
+    new StorageSharedKeyCredential(ACCOUNT, KEY),
+  ).toString();
+}
+
+/** Reads go through the SDK with an account's key, and past it with a signature. */
+const CREDENTIALS: Readonly<Record<string, (azurite: Azurite) => AzureCredential>> = {
+  "an account's key": sharedKey,
+  "a signature": () => ({ kind: "sas", text: signature("crld") }),
+};
+
+for (const [name, credential] of Object.entries(CREDENTIALS))
+  objectStoreContract(`Azure Blob provider on Azurite with ${name}`, async () => {
+    const azurite = await openAzurite();
+    return {
+      store: azurite.storeOf(credential(azurite)),
+      second: azurite.storeOf(credential(azurite)),
+      [Symbol.asyncDispose]: () => azurite[Symbol.asyncDispose](),
+    };
+  });
 
 suite("Azure Blob provider", () => {
   let azurite: Azurite;
@@ -115,15 +134,7 @@ suite("Azure Blob provider", () => {
 
   async function sasFile(name: string, permissions: string): Promise<AzureCredential> {
     const path = join(azurite.directory, name);
-    const sas = generateBlobSASQueryParameters(
-      {
-        containerName: "osr",
-        permissions: ContainerSASPermissions.parse(permissions),
-        expiresOn: new Date(Date.now() + 3_600_000),
-      },
-      new StorageSharedKeyCredential(ACCOUNT, KEY),
-    );
-    await writeFile(path, sas.toString());
+    await writeFile(path, signature(permissions));
     return { kind: "sas-file", path };
   }
 
@@ -173,152 +184,176 @@ suite("Azure Blob provider", () => {
     });
   });
 
-  suite("against a service that misbehaves", () => {
-    async function against(
-      handler: (request: IncomingMessage, response: ServerResponse) => void,
-      check: (store: AzureBlobStore) => Promise<void>,
-    ): Promise<number> {
-      let requests = 0;
-      const server = createServer((request, response) => {
-        requests += 1;
-        request.on("error", () => undefined);
-        handler(request, response);
-      });
-      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-      const { port } = server.address() as AddressInfo;
-      const agent = new Agent({ keepAlive: true });
-      try {
-        await check(
-          new AzureBlobStore({
-            endpoint: `http://127.0.0.1:${port}/x`,
-            container: "osr",
-            credential: sharedKey(azurite),
-            agent,
-            scheduler,
-            callMs: 300,
-          }),
-        );
-      } finally {
-        agent.destroy();
-        server.closeAllConnections();
-        await new Promise((resolve) => server.close(resolve));
-      }
-      return requests;
-    }
-
-    test("429, 500 and 503 are STORE_UNAVAILABLE and 507 STORE_FULL, after one request each", async () => {
-      for (const [status, code] of [
-        [429, "STORE_UNAVAILABLE"],
-        [500, "STORE_UNAVAILABLE"],
-        [503, "STORE_UNAVAILABLE"],
-        [507, "STORE_FULL"],
-        [400, "STORE_REFUSED"],
-      ] as const) {
-        const requests = await against(
-          (request, response) => {
-            request.resume();
-            response.writeHead(status).end();
-          },
-          async (store) => {
-            await assert.rejects(store.create("a", bodyOf(Buffer.alloc(10))), coded(code));
-            await assert.rejects(store.read("a", 0, Buffer.alloc(10)), coded(code));
-            await assert.rejects(store.list("a"), coded(code));
-          },
-        );
-        assert.equal(requests, 3);
-      }
-    });
-
-    test("a service that does not answer in time is STORE_UNAVAILABLE", async () => {
-      await against(
-        () => undefined,
-        async (store) => {
-          await assert.rejects(store.head("a"), coded("STORE_UNAVAILABLE"));
-          await assert.rejects(
-            store.create("a", bodyOf(Buffer.alloc(10))),
-            coded("STORE_UNAVAILABLE"),
+  for (const [name, credential] of Object.entries(CREDENTIALS))
+    suite(`against a service that misbehaves, with ${name}`, () => {
+      async function against(
+        handler: (request: IncomingMessage, response: ServerResponse) => void,
+        check: (store: AzureBlobStore) => Promise<void>,
+      ): Promise<number> {
+        let requests = 0;
+        const server = createServer((request, response) => {
+          requests += 1;
+          request.on("error", () => undefined);
+          handler(request, response);
+        });
+        await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+        const { port } = server.address() as AddressInfo;
+        const agent = new Agent({ keepAlive: true });
+        try {
+          await check(
+            new AzureBlobStore({
+              endpoint: `http://127.0.0.1:${port}/x`,
+              container: "osr",
+              credential: credential(azurite),
+              agent,
+              scheduler,
+              callMs: 300,
+            }),
           );
-        },
-      );
-    });
+        } finally {
+          agent.destroy();
+          server.closeAllConnections();
+          await new Promise((resolve) => server.close(resolve));
+        }
+        return requests;
+      }
 
-    test("a reply that ends early, or is of another range, is never taken for the bytes", async () => {
-      for (const [headers, code] of [
-        [{ "content-length": 10, "content-range": "bytes 5-14/100" }, "STORE_UNAVAILABLE"],
-        [{ "content-length": 4, "content-range": "bytes 5-8/9" }, "OBJECT_RANGE"],
-        [{ "content-length": 10, "content-range": "bytes 0-9/100" }, "OBJECT_RANGE"],
-        [{ "content-length": 10 }, "OBJECT_RANGE"],
-      ] as const)
+      test("429, 500 and 503 are STORE_UNAVAILABLE and 507 STORE_FULL, after one request each", async () => {
+        for (const [status, code] of [
+          [429, "STORE_UNAVAILABLE"],
+          [500, "STORE_UNAVAILABLE"],
+          [503, "STORE_UNAVAILABLE"],
+          [507, "STORE_FULL"],
+          [400, "STORE_REFUSED"],
+        ] as const) {
+          const requests = await against(
+            (request, response) => {
+              request.resume();
+              response.writeHead(status).end();
+            },
+            async (store) => {
+              await assert.rejects(store.create("a", bodyOf(Buffer.alloc(10))), coded(code));
+              await assert.rejects(store.read("a", 0, Buffer.alloc(10)), coded(code));
+              await assert.rejects(store.list("a"), coded(code));
+            },
+          );
+          assert.equal(requests, 3);
+        }
+      });
+
+      test("a service that does not answer in time is STORE_UNAVAILABLE", async () => {
+        await against(
+          () => undefined,
+          async (store) => {
+            await assert.rejects(store.head("a"), coded("STORE_UNAVAILABLE"));
+            await assert.rejects(
+              store.create("a", bodyOf(Buffer.alloc(10))),
+              coded("STORE_UNAVAILABLE"),
+            );
+          },
+        );
+      });
+
+      test("a body that stalls, and one that its reader no longer wants, end", async () => {
         await against(
           (_request, response) => {
-            response.writeHead(206, { etag: '"1"', ...headers });
+            const headers = {
+              "content-length": 10,
+              "content-range": "bytes 5-14/100",
+              etag: '"1"',
+            };
+            response.writeHead(206, headers);
             response.write("abcd");
-            setTimeout(() => response.destroy(), 20);
           },
           async (store) => {
-            await assert.rejects(store.read("a", 5, Buffer.alloc(10)), coded(code));
+            const stalled = store.read("a", 5, Buffer.alloc(10));
+            await assert.rejects(stalled, coded("STORE_UNAVAILABLE"));
+            const stopping = new AbortController();
+            const unwanted = store.read("a", 5, Buffer.alloc(10), stopping.signal);
+            const reason = new Error("no longer");
+            setImmediate(() => stopping.abort(reason));
+            await assert.rejects(unwanted, reason);
           },
         );
-    });
+      });
 
-    test("an answer within the body ends the source's reader and the half-used connection", async () => {
-      const { promise: ended, resolve } = Promise.withResolvers<void>();
-      const { promise: cut, resolve: onCut } = Promise.withResolvers<string>();
-      await against(
-        (request, response) => {
-          request.socket.once("close", () => onCut("cut"));
-          response.writeHead(503).end();
-        },
-        async (store) => {
-          const body = {
-            sizeBytes: 64 * MIB,
-            async *open() {
-              try {
-                for (let part = 0; part < 64; part++) {
-                  await Promise.resolve();
-                  yield Buffer.alloc(MIB);
-                }
-              } finally {
-                resolve();
-              }
+      test("a reply that ends early, or is of another range, is never taken for the bytes", async () => {
+        for (const [headers, code] of [
+          [{ "content-length": 10, "content-range": "bytes 5-14/100" }, "STORE_UNAVAILABLE"],
+          [{ "content-length": 4, "content-range": "bytes 5-8/9" }, "OBJECT_RANGE"],
+          [{ "content-length": 10, "content-range": "bytes 0-9/100" }, "OBJECT_RANGE"],
+          [{ "content-length": 10 }, "OBJECT_RANGE"],
+        ] as const)
+          await against(
+            (_request, response) => {
+              response.writeHead(206, { etag: '"1"', ...headers });
+              response.write("abcd");
+              setTimeout(() => response.destroy(), 20);
             },
-          };
-          await assert.rejects(store.create("a", body), coded("STORE_UNAVAILABLE"));
-          await ended;
-          const late = scheduler.sleep(2000).then(() => "still open");
-          assert.equal(await Promise.race([cut, late]), "cut");
-        },
-      );
-    });
+            async (store) => {
+              await assert.rejects(store.read("a", 5, Buffer.alloc(10)), coded(code));
+            },
+          );
+      });
 
-    test("a list whose pages ignore startFrom or are empty is still exact", async () => {
-      const page = (names: readonly string[], marker: string): string =>
-        `<?xml version="1.0" encoding="utf-8"?><EnumerationResults ServiceEndpoint="x" ContainerName="osr"><Blobs>${names
-          .map(
-            (name) =>
-              `<Blob><Name>${name}</Name><Properties><Content-Length>1</Content-Length></Properties></Blob>`,
-          )
-          .join("")}</Blobs><NextMarker>${marker}</NextMarker></EnumerationResults>`;
-      await against(
-        (request, response) => {
-          const marker = new URL(request.url ?? "", "http://x").searchParams.get("marker") ?? "";
-          const pages: Record<string, string> = {
-            "": page(["p/1", "p/2"], "m1"),
-            m1: page([], "m2"),
-            m2: page(["p/3", "p/4"], "m3"),
-            m3: page(["p/5"], ""),
-          };
-          response.writeHead(200, { "content-type": "application/xml" }).end(pages[marker]);
-        },
-        async (store) => {
-          const names = (list: { objects: readonly { name: string }[] }): string[] =>
-            list.objects.map((object) => object.name);
-          const first = await store.list("p/", { after: "p/2" });
-          assert.deepEqual([names(first), first.next], [["p/3", "p/4"], "p/4"]);
-          const last = await store.list("p/", { after: "p/4" });
-          assert.deepEqual([names(last), last.next], [["p/5"], undefined]);
-        },
-      );
+      test("an answer within the body ends the source's reader and the half-used connection", async () => {
+        const { promise: ended, resolve } = Promise.withResolvers<void>();
+        const { promise: cut, resolve: onCut } = Promise.withResolvers<string>();
+        await against(
+          (request, response) => {
+            request.socket.once("close", () => onCut("cut"));
+            response.writeHead(503).end();
+          },
+          async (store) => {
+            const body = {
+              sizeBytes: 64 * MIB,
+              async *open() {
+                try {
+                  for (let part = 0; part < 64; part++) {
+                    await Promise.resolve();
+                    yield Buffer.alloc(MIB);
+                  }
+                } finally {
+                  resolve();
+                }
+              },
+            };
+            await assert.rejects(store.create("a", body), coded("STORE_UNAVAILABLE"));
+            await ended;
+            const late = scheduler.sleep(2000).then(() => "still open");
+            assert.equal(await Promise.race([cut, late]), "cut");
+          },
+        );
+      });
+
+      test("a list whose pages ignore startFrom or are empty is still exact", async () => {
+        const page = (names: readonly string[], marker: string): string =>
+          `<?xml version="1.0" encoding="utf-8"?><EnumerationResults ServiceEndpoint="x" ContainerName="osr"><Blobs>${names
+            .map(
+              (name) =>
+                `<Blob><Name>${name}</Name><Properties><Content-Length>1</Content-Length></Properties></Blob>`,
+            )
+            .join("")}</Blobs><NextMarker>${marker}</NextMarker></EnumerationResults>`;
+        await against(
+          (request, response) => {
+            const marker = new URL(request.url ?? "", "http://x").searchParams.get("marker") ?? "";
+            const pages: Record<string, string> = {
+              "": page(["p/1", "p/2"], "m1"),
+              m1: page([], "m2"),
+              m2: page(["p/3", "p/4"], "m3"),
+              m3: page(["p/5"], ""),
+            };
+            response.writeHead(200, { "content-type": "application/xml" }).end(pages[marker]);
+          },
+          async (store) => {
+            const names = (list: { objects: readonly { name: string }[] }): string[] =>
+              list.objects.map((object) => object.name);
+            const first = await store.list("p/", { after: "p/2" });
+            assert.deepEqual([names(first), first.next], [["p/3", "p/4"], "p/4"]);
+            const last = await store.list("p/", { after: "p/4" });
+            assert.deepEqual([names(last), last.next], [["p/5"], undefined]);
+          },
+        );
+      });
     });
-  });
 });

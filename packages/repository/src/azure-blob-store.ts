@@ -1,3 +1,5 @@
+import type { Agent } from "node:http";
+
 import type { BlobItem, ContainerClient } from "@azure/storage-blob";
 
 import { assert } from "@osr/base/assert";
@@ -7,8 +9,9 @@ import type { Scheduler } from "@osr/base/scheduler";
 import { KIB, MINUTE_MS, SECOND_MS } from "@osr/base/units";
 
 import { UploadBody } from "./azure-blob-store-body.ts";
-import { type AzureEndpoint, containerOf } from "./azure-blob-store-credential.ts";
+import { type AzureEndpoint, containerOf, readAccessOf } from "./azure-blob-store-credential.ts";
 import { refusalOf, storeErrorOf } from "./azure-blob-store-errors.ts";
+import { type ReadAccess, readRange } from "./azure-blob-store-read.ts";
 import {
   type CreateOptions,
   LIST_PAGE_MAX,
@@ -44,11 +47,15 @@ export type AzureBlobStoreOptions = AzureEndpoint & {
  */
 export class AzureBlobStore implements ObjectStore {
   readonly #container: () => Promise<ContainerClient>;
+  readonly #readAccess: (() => Promise<ReadAccess>) | undefined;
+  readonly #agent: Agent;
   readonly #scheduler: Scheduler;
   readonly #callMs: number;
 
   constructor(options: AzureBlobStoreOptions) {
     this.#container = containerOf(options);
+    this.#readAccess = readAccessOf(options);
+    this.#agent = options.agent;
     this.#scheduler = options.scheduler;
     this.#callMs = options.callMs ?? CALL_MS;
   }
@@ -100,6 +107,25 @@ export class AzureBlobStore implements ObjectStore {
       if (offset > sizeBytes) throw outside(name, offset);
       return;
     }
+    const readAccess = this.#readAccess;
+    if (readAccess === undefined) return this.#readBySdk(name, offset, target, signal);
+    const isThere = await this.#limited(name, signal, bytes, async (limit) =>
+      readRange(name, offset, target, {
+        access: await readAccess(),
+        agent: this.#agent,
+        signal: limit,
+      }),
+    );
+    if (!isThere) throw outside(name, offset + bytes);
+  }
+
+  async #readBySdk(
+    name: string,
+    offset: number,
+    target: Uint8Array,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const bytes = target.byteLength;
     await this.#call(name, signal, bytes, async (container, abortSignal) => {
       const reply = await container
         .getBlobClient(name)
@@ -168,9 +194,21 @@ export class AzureBlobStore implements ObjectStore {
     bytes: number,
     call: (container: ContainerClient, abortSignal: AbortSignal) => Promise<T>,
   ): Promise<T> {
+    return this.#limited(name, signal, bytes, async (limit) =>
+      call(await this.#container(), limit),
+    );
+  }
+
+  /** Within the time for a call and `bytes`; what is thrown becomes the port's error. */
+  async #limited<T>(
+    name: string,
+    signal: AbortSignal | undefined,
+    bytes: number,
+    call: (limit: AbortSignal) => Promise<T>,
+  ): Promise<T> {
     using limit = this.#limit(signal, bytes);
     try {
-      return await call(await this.#container(), limit.signal);
+      return await call(limit.signal);
     } catch (error) {
       if (limit.signal.aborted) throw limit.signal.reason;
       throw storeErrorOf(error, name);

@@ -1,5 +1,3 @@
-import { createPipelineRequest } from "@azure/core-rest-pipeline";
-
 import { OsrError } from "@osr/base/errors";
 
 import { MANAGEMENT_ERRORS } from "./management-errors.ts";
@@ -20,6 +18,8 @@ export async function ownRequest(
 ): Promise<Readonly<Record<string, unknown>>> {
   const { siteRecovery, vaultUrl, subscription, resourceGroup, vault, signal } = management;
   const below = `/subscriptions/${subscription}/resourceGroups/${resourceGroup}/providers/Microsoft.RecoveryServices/vaults/${vault}/${path}`;
+  // As Microsoft's clients, it takes a while to load; commands that need no vault don't wait for it.
+  const { createPipelineRequest } = await import("@azure/core-rest-pipeline");
   const request = createPipelineRequest({
     url: `${vaultUrl}${below}?api-version=${API_VERSION}`,
     method,
