@@ -68,3 +68,14 @@ async function writeStart(path: string, bytes: Buffer): Promise<void> {
   await using file = await open(path, "r+");
   await file.write(bytes, 0, bytes.length, 0);
 }
+
+/** What the machine's kernel calls the disks of the rig, by their serial numbers. */
+export async function kernelNamesOf(machine: Machine): Promise<ReadonlyMap<string, string>> {
+  const text = await machine.shell.must(
+    'for block in /sys/block/vd*; do echo "$(cat $block/serial) ${block##*/}"; done',
+  );
+  const lines = text.trim().split("\n");
+  return new Map(
+    lines.map((line) => line.split(" ")).map(([serial = "", name = ""]) => [serial, name] as const),
+  );
+}

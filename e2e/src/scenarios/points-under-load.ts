@@ -4,7 +4,7 @@ import { MINUTE_MS } from "@osr/base/units";
 
 import { agentDisk } from "../rig/agent-program.ts";
 import { type FastAgentOptions, startFastAgent } from "../rig/fast-agent.ts";
-import { startFastMachine } from "../rig/fast-rig.ts";
+import { kernelNamesOf, startFastMachine } from "../rig/fast-rig.ts";
 import type { Machine } from "../rig/machine.ts";
 import { ReferenceSnapshots } from "../rig/reference-snapshots.ts";
 import {
@@ -129,20 +129,6 @@ async function agentSummary(machine: Machine): Promise<string> {
   const missed = JSON.stringify(status.missedReasons);
   const health = status.health.map(({ code }) => code).join(", ");
   return `${status.state}${copied}, missed ${missed}${health === "" ? "" : `, ${health}`}`;
-}
-
-/** What the machine's kernel calls the disks of the rig. */
-async function kernelNamesOf(machine: Machine): Promise<ReadonlyMap<string, string>> {
-  const text = await machine.shell.must(
-    'for block in /sys/block/vd*; do echo "$(cat $block/serial) ${block##*/}"; done',
-  );
-  return new Map(
-    text
-      .trim()
-      .split("\n")
-      .map((line) => line.split(" "))
-      .map(([serial = "", name = ""]) => [serial, name] as const),
-  );
 }
 
 export function differs(comparison: Comparison): boolean {

@@ -12,7 +12,7 @@ import { agentCommand } from "../rig/agent-command.ts";
 import { agentDisk } from "../rig/agent-program.ts";
 import { AssignedProcessServer } from "../rig/assigned-process-server.ts";
 import { restartFastAgent } from "../rig/fast-agent.ts";
-import { startFastMachine } from "../rig/fast-rig.ts";
+import { kernelNamesOf, startFastMachine } from "../rig/fast-rig.ts";
 import type { Machine } from "../rig/machine.ts";
 import { ReferenceSnapshots } from "../rig/reference-snapshots.ts";
 import { type ListedPoint, comparePoint, listedPoints } from "../rig/repository-points.ts";
@@ -257,15 +257,6 @@ async function processServers(
 
 async function agentStatus({ machine }: World): Promise<AgentStatus> {
   return JSON.parse(await machine.shell.must("cat /run/osr/status.json")) as AgentStatus;
-}
-
-/** What the machine's kernel calls the disks of the rig. */
-async function kernelNamesOf(machine: Machine): Promise<ReadonlyMap<string, string>> {
-  const text = await machine.shell.must(
-    'for block in /sys/block/vd*; do echo "$(cat $block/serial) ${block##*/}"; done',
-  );
-  const pairs = text.trim().split("\n");
-  return new Map(pairs.map((line) => line.split(" ", 2) as [string, string]));
 }
 
 async function until<T>(

@@ -15,6 +15,9 @@ const CRITICAL: ReadonlySet<string> = new Set([
   "GATEWAY_SILENT",
 ]);
 
+/** Of the moment: the configuration server says CACHE_CRITICAL once it has lasted. */
+const MOMENTARY: ReadonlySet<string> = new Set(["CACHE_FREE_CRITICAL"]);
+
 export type HealthLevel = "Warning" | "Error";
 
 /** Of what a machine's agent, or its process server about it, reports: what is not known to be harmless is an error. */
@@ -24,7 +27,8 @@ export function machineLevel(code: string): HealthLevel {
 
 /** Of what is reported of a process server, a master target or a configuration server: it does its work unless it says otherwise. */
 export function serverLevel(code: string): HealthLevel {
-  return CRITICAL.has(code) || code.endsWith("_CRITICAL") ? "Error" : "Warning";
+  const isCritical = CRITICAL.has(code) || code.endsWith("_CRITICAL");
+  return isCritical && !MOMENTARY.has(code) ? "Error" : "Warning";
 }
 
 export type SignalStatus = "Green" | "Yellow" | "Red";
