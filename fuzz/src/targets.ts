@@ -26,6 +26,7 @@ import {
 } from "@osr/repository/segment-index.fuzz";
 import { segmentFuzz } from "@osr/repository/segment.fuzz";
 import { blobRequestFuzz } from "@osr/storage-account/blob-request.fuzz";
+import { managementApiFuzz } from "@osr/vault/management-api.fuzz";
 
 /** Every parser of bytes that come from outside the process. */
 export const TARGETS: readonly FuzzTarget[] = [
@@ -52,4 +53,5 @@ export const TARGETS: readonly FuzzTarget[] = [
   nbdTransmissionFuzz,
   nbdConnectionFuzz,
   blobRequestFuzz,
+  managementApiFuzz,
 ];

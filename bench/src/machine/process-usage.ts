@@ -60,20 +60,29 @@ export function peakBytesOf(pid: number): number {
 }
 
 /**
- * Proportional set size of a process and all below it: a page that several have counts once, in parts. PostgreSQL's shared
- * buffers are in the resident set of each of its processes, so sums of those would say nothing.
+ * Proportional set sizes of a process and of all below it: a page that several have counts once, in parts. PostgreSQL's
+ * shared buffers are in the resident set of each of its processes, so sums of those would say nothing.
  */
-export function proportionalBytesOf(pid: number): number {
-  return sum(
-    [...withDescendants([pid], processTable())].map((each) => {
-      try {
-        const text = readFileSync(`/proc/${each}/smaps_rollup`, "utf8");
-        return Number(/^Pss:\s+(\d+) kB$/m.exec(text)?.[1] ?? 0) * KIB;
-      } catch {
-        return 0;
-      }
-    }),
-  );
+export function proportionalBytesOf(pid: number): {
+  readonly own: number;
+  readonly below: number;
+  readonly processesBelow: number;
+} {
+  const below = [...withDescendants([pid], processTable())].filter((each) => each !== pid);
+  return {
+    own: proportionalBytes(pid),
+    below: sum(below.map(proportionalBytes)),
+    processesBelow: below.length,
+  };
+}
+
+function proportionalBytes(pid: number): number {
+  try {
+    const text = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
+    return Number(/^Pss:\s+(\d+) kB$/m.exec(text)?.[1] ?? 0) * KIB;
+  } catch {
+    return 0;
+  }
 }
 
 /** Fields of each process from the state on, as proc(5) numbers them from 3. */

@@ -7,12 +7,13 @@ import type { SessionRequest } from "@osr/contracts/agent-protocol";
 import type { MachineGrant } from "@osr/contracts/site-protocol";
 import { gatewayFactsShape } from "@osr/contracts/replication-facts";
 import { groupKeyOf } from "@osr/repository/key-schedule";
+import { diskIdOf } from "@osr/repository/disk-id";
 
 import { AssignedDisks } from "./assigned-disks.ts";
 import { gatewayFacts } from "./gateway-link.ts";
 import { agentOf } from "./site-checks.contract.ts";
 import { encodeChanges } from "./test-agent.contract.ts";
-import { VAULT_KEY, diskIdOf, openStore, openTestbed, runServer } from "./testbed.contract.ts";
+import { VAULT_KEY, openStore, openTestbed, runServer } from "./testbed.contract.ts";
 
 const machineId = uuidOfName("machine", "assigned");
 const disks = [{ identity: "serial:a", sizeBytes: 4096 * 300 }];

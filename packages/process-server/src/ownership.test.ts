@@ -12,6 +12,7 @@ import { diskDescriptorName, recoveryPointName, segmentName } from "@osr/reposit
 import { bodyOf } from "@osr/repository/object-store";
 import { verifyRepository } from "@osr/repository/repository-check";
 import { readDataKey } from "@osr/repository/wrapped-key";
+import { diskIdOf } from "@osr/repository/disk-id";
 
 import { FaultyStore } from "./faulty-store.contract.ts";
 import { Dice, ModelDisk, randomChange } from "./model-disk.contract.ts";
@@ -26,7 +27,6 @@ import {
   type Testbed,
   VAULT_ID,
   VAULT_KEY,
-  diskIdOf,
   eventually,
   hastyScheduler,
   openAuthority,

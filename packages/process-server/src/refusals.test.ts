@@ -10,12 +10,12 @@ import { HOUR_MS } from "@osr/base/units";
 import { uuidOfName } from "@osr/base/uuid";
 import { certificateUri } from "@osr/contracts/certificate-name";
 import { HttpsClient } from "@osr/https/https-client";
+import { diskIdOf } from "@osr/repository/disk-id";
 
 import { type Encoder, inProcessEncoder } from "./encoder.ts";
 import { agentOf } from "./site-checks.contract.ts";
 import { type Change, TestAgent, encodeChanges } from "./test-agent.contract.ts";
 import {
-  diskIdOf,
   eventually,
   hastyScheduler,
   openStore,

@@ -6,13 +6,13 @@ import { test } from "node:test";
 import { uuidOfName } from "@osr/base/uuid";
 import { routes } from "@osr/contracts/agent-protocol";
 import type { ObjectStore } from "@osr/repository/object-store";
+import { diskIdOf } from "@osr/repository/disk-id";
 
 import { agentOf, offeredPoints } from "./site-checks.contract.ts";
 import { type Change, type TestAgent, encodeChanges } from "./test-agent.contract.ts";
 import {
   type RunningServer,
   type Testbed,
-  diskIdOf,
   eventually,
   openStore,
   openTestbed,

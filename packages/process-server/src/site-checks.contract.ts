@@ -7,10 +7,11 @@ import { openPoint } from "@osr/repository/point-reader";
 import { type RecoveryPoint, listRecoveryPoints } from "@osr/repository/recovery-point";
 import { verifyRepository } from "@osr/repository/repository-check";
 import { readDataKey } from "@osr/repository/wrapped-key";
+import { diskIdOf } from "@osr/repository/disk-id";
 
 import type { ModelDisk } from "./model-disk.contract.ts";
 import { TestAgent } from "./test-agent.contract.ts";
-import { type Testbed, VAULT_ID, VAULT_KEY, diskIdOf } from "./testbed.contract.ts";
+import { type Testbed, VAULT_ID, VAULT_KEY } from "./testbed.contract.ts";
 
 /** What tests look at from outside: agents come in by TLS, points are read from the storage account. */
 export async function agentOf(testbed: Testbed, port: number, machineId: Uuid): Promise<TestAgent> {

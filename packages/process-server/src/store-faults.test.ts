@@ -6,6 +6,7 @@ import { test } from "node:test";
 import { uuidOfName } from "@osr/base/uuid";
 import { segmentName } from "@osr/repository/object-names";
 import { bodyOf } from "@osr/repository/object-store";
+import { diskIdOf } from "@osr/repository/disk-id";
 
 import { type CreateFault, FaultyStore } from "./faulty-store.contract.ts";
 import { Dice, ModelDisk, randomChange } from "./model-disk.contract.ts";
@@ -18,7 +19,6 @@ import {
 import { type Change, type TestAgent, encodeChanges } from "./test-agent.contract.ts";
 import {
   VAULT_ID,
-  diskIdOf,
   eventually,
   hastyClock,
   hastyScheduler,

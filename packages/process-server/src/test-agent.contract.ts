@@ -25,8 +25,7 @@ import {
 import { type Tag, type TagClass, encodeTag } from "@osr/contracts/tag";
 import { parseJson } from "@osr/base/json-shape";
 import { HttpsClient } from "@osr/https/https-client";
-
-import { diskIdOf } from "./testbed.contract.ts";
+import { diskIdOf } from "@osr/repository/disk-id";
 
 /** A record before it has a number. */
 export type Change =

@@ -17,6 +17,7 @@ import { openDirectoryStore } from "@osr/repository/directory-store";
 import { groupKeyOf } from "@osr/repository/key-schedule";
 import type { ObjectStore } from "@osr/repository/object-store";
 import { ensureDataKey } from "@osr/repository/wrapped-key";
+import { diskIdOf } from "@osr/repository/disk-id";
 
 import type { DiskAuthority } from "./disk-authority.ts";
 import { type Encoder, inProcessEncoder } from "./encoder.ts";
@@ -93,10 +94,6 @@ export function openAuthority(store: ObjectStore): DiskAuthority {
       ),
     }),
   };
-}
-
-export function diskIdOf(machineId: Uuid, identity: string): Uuid {
-  return uuidOfName("disk", machineId, identity);
 }
 
 export type RunningServer = AsyncDisposable & {

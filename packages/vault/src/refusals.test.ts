@@ -1,16 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import {
-  assert as fcAssert,
-  asyncProperty,
-  constantFrom,
-  integer,
-  jsonValue,
-  oneof,
-  string,
-} from "fast-check";
-
 import { type TestPostgres, startTestPostgres } from "./testing/test-database.ts";
 import { createVault, register } from "./testing/test-fabric.ts";
 import {
@@ -484,62 +474,3 @@ test("a caller that asks too much is told when to come back", async () => {
   );
   assert.ok(Number(answers.at(-1)?.headers["retry-after"]) >= 1);
 });
-
-test("whatever is sent to any operation, none of it is an internal error", async () => {
-  const { body: description } = await vault.request("GET", "/openapi.json");
-  assert.equal(description.openapi, "3.1.0");
-  const operations = Object.entries(description.paths as Record<string, object>).flatMap(
-    ([path, methods]) =>
-      Object.keys(methods).map((method) => ({ path, method: method.toUpperCase() })),
-  );
-  assert.ok(operations.length > 100);
-  const known: Readonly<Record<string, string>> = {
-    subscriptionId: SUBSCRIPTION,
-    resourceGroupName: GROUP,
-    vaultName: "vault",
-    fabricName: "fabric",
-    protectionContainerName: `cloud_${fabricId}`,
-    policyName: "gold",
-  };
-  const name = oneof(
-    string({ unit: "binary", minLength: 1, maxLength: 140 }),
-    constantFrom("gold", "default", "00000000-0000-4000-8000-000000000000", "export", "a/b"),
-  );
-  const value = oneof(jsonValue({ maxDepth: 3 }), constantFrom("", "x", -1, 1e300, null));
-  const fields = constantFrom("properties", "location", "tags", "sku", "groups", "name");
-  let sent = 0;
-  await fcAssert(
-    asyncProperty(
-      integer({ min: 0, max: operations.length - 1 }),
-      name,
-      value,
-      fields,
-      async (index, any, content, field) => {
-        const { path, method } = operations[index]!;
-        const filled = path.replaceAll(/\{(\w+)\}/g, (_, parameter: string) =>
-          encodeURIComponent(known[parameter] ?? any.toWellFormed()),
-        );
-        const body = method === "GET" ? undefined : oneOfBodies(content, field, index);
-        const reply = await vault.request(method, `${filled}?${VERSION}`, { body });
-        sent += 1;
-        assert.ok(
-          reply.status < 500,
-          `${method} ${filled} ${JSON.stringify(body)}: ${JSON.stringify(reply.body)}`,
-        );
-      },
-    ),
-    { numRuns: 600 },
-  );
-  assert.equal(sent, 600);
-});
-
-/** The content at the top, as a field, or within properties, where most operations look. */
-function oneOfBodies(content: unknown, field: string, index: number): unknown {
-  const bodies = [
-    content,
-    { [field]: content },
-    { properties: { [field]: content, providerSpecificInput: content, certificate: content } },
-    { location: "x", properties: content, tags: content },
-  ];
-  return bodies[index % bodies.length];
-}

@@ -11,7 +11,7 @@ import {
   wrappedKeyName,
 } from "@osr/repository/object-names";
 import { type ObjectStore, listAll } from "@osr/repository/object-store";
-import { diskIdOf } from "@osr/vault/items/disk-grants";
+import { diskIdOf } from "@osr/repository/disk-id";
 
 import type { PaperMachine } from "../../rig/paper-machine.ts";
 import { SiteState, withStore } from "../../rig/site-state.ts";

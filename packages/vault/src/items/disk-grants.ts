@@ -1,10 +1,11 @@
-import { type Uuid, uuidOfName } from "@osr/base/uuid";
+import type { Uuid } from "@osr/base/uuid";
 import { hasCode } from "@osr/base/errors";
 import type { JsonObject } from "@osr/base/json-value";
 import type { SessionDisk } from "@osr/contracts/agent-protocol";
 import type { DiskGrant, MachineGrant } from "@osr/contracts/site-protocol";
 import type { ClaimGrant } from "@osr/contracts/claim-grant";
 import { signClaimGrant } from "@osr/repository/claim-grant";
+import { diskIdOf } from "@osr/repository/disk-id";
 import { type DataKey, groupKeyOf, indexRootOf } from "@osr/repository/key-schedule";
 import { type LogTip, readLogTip } from "@osr/repository/log-end";
 import { currentLog } from "@osr/repository/log-timeline";
@@ -13,11 +14,6 @@ import { STORE_ERRORS } from "@osr/repository/object-store";
 import { ensureDataKey } from "@osr/repository/wrapped-key";
 
 import type { VaultContext } from "../vault-context.ts";
-
-/** The same machine and identity give the same disk, whoever asks and whenever: docs/adr/0005. */
-export function diskIdOf(machineId: Uuid, identity: string): Uuid {
-  return uuidOfName("disk", machineId, identity);
-}
 
 type DiskPorts = Pick<VaultContext, "store" | "vaultKey" | "randomness">;
 

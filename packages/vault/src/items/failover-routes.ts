@@ -3,6 +3,7 @@ import { KIB } from "@osr/base/units";
 
 import { badRequest } from "../arm/arm-error.ts";
 import type { ArmAccepted, ResourceRoute, VaultRequest } from "../arm/resource-routes.ts";
+import { routesOf } from "../arm/route-table.ts";
 import type { VaultTransaction } from "../database/database.ts";
 import type { VaultContext } from "../vault-context.ts";
 import { startItemJob } from "./item-job.ts";
@@ -62,30 +63,27 @@ const pointShape = object<PointBody>({
 
 /** What is done with an item beyond replicating it; each starts a job, or is refused with what is allowed. */
 export function failoverRoutes(context: VaultContext): ResourceRoute[] {
-  const action = (
-    name: string,
+  const act = (
+    verb: string,
     summary: string,
     write: (
       request: VaultRequest,
       tx: VaultTransaction,
       context: VaultContext,
     ) => Promise<ArmAccepted>,
-  ): ResourceRoute => ({
-    method: "POST",
-    path: `${ITEM_PATH}/${name}`,
-    action: `${ITEM_ACTION}/${name}/action`,
-    summary,
-    write: (request, tx) => write(request, tx, context),
-  });
+  ): ResourceRoute =>
+    routesOf(ITEM_ACTION).act(ITEM_PATH, verb, summary, (request, tx) =>
+      write(request, tx, context),
+    );
   return [
-    action("testFailover", "Boot the machine in a test network; replication goes on", testFailover),
-    action("testFailoverCleanup", "Remove what a test failover made", cleanUp),
-    action("unplannedFailover", "Run the machine at the recovery site from now on", failOver),
-    action("applyRecoveryPoint", "Run the failed-over machine from another point", changePoint),
-    action("failoverCommit", "Make a failover final", (request, tx) =>
+    act("testFailover", "Boot the machine in a test network; replication goes on", testFailover),
+    act("testFailoverCleanup", "Remove what a test failover made", cleanUp),
+    act("unplannedFailover", "Run the machine at the recovery site from now on", failOver),
+    act("applyRecoveryPoint", "Run the failed-over machine from another point", changePoint),
+    act("failoverCommit", "Make a failover final", (request, tx) =>
       simple(request, tx, context, "CommitFailover", "Commit"),
     ),
-    action("failoverCancel", "Give up a failover that is not committed", (request, tx) =>
+    act("failoverCancel", "Give up a failover that is not committed", (request, tx) =>
       simple(request, tx, context, "CancelFailover", "Cancel failover"),
     ),
   ];

@@ -2,13 +2,14 @@ import { OsrError, messageOf } from "@osr/base/errors";
 import type { JsonValue } from "@osr/base/json-value";
 import { MINUTE_MS } from "@osr/base/units";
 import { type Uuid, uuidOfName } from "@osr/base/uuid";
+import { diskIdOf } from "@osr/repository/disk-id";
 import { fenceForFailover } from "@osr/repository/log-claim";
 
 import type { Operation, OperationContext } from "../jobs/operation.ts";
 import type { ReplicaNetwork, ReplicaPoint } from "@osr/contracts/replica-host";
 import { forgetReplica, startReplica } from "../replicas/replica-machines.ts";
 import type { VaultContext } from "../vault-context.ts";
-import { claimGrantsOf, diskIdOf, openedLog } from "./disk-grants.ts";
+import { claimGrantsOf, openedLog } from "./disk-grants.ts";
 import {
   afterFailure,
   askedBy,

@@ -3,10 +3,10 @@ import { MIB } from "@osr/base/units";
 import type { FabricMachine } from "@osr/contracts/fabric-protocol";
 import type { DiskReplicationFacts } from "@osr/contracts/replication-facts";
 
+import { diskIdOf } from "@osr/repository/disk-id";
 import { isoTime } from "@osr/base/platform/iso-time";
 import type { VaultRow } from "../arm/resource-routes.ts";
 import { armIdOf, resourceBody } from "../resources/resource-body.ts";
-import { diskIdOf } from "./disk-grants.ts";
 import { type FailoverCheck, failoverErrorBodies, failoverHealthOf } from "./failover-check.ts";
 import { healthErrorBody, healthOf, itemSymptoms, rpoSeconds } from "./item-health.ts";
 import { type ItemRow, replicaOf, stateOf, targetOf } from "./item-row.ts";

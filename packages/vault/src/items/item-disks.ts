@@ -1,5 +1,6 @@
 import { list, object, text } from "@osr/base/json-shape";
 import type { SessionDisk } from "@osr/contracts/agent-protocol";
+import { diskIdOf } from "@osr/repository/disk-id";
 
 import { badRequest } from "../arm/arm-error.ts";
 import {
@@ -10,7 +11,6 @@ import {
 } from "../arm/resource-routes.ts";
 import type { VaultTransaction } from "../database/database.ts";
 import type { VaultContext } from "../vault-context.ts";
-import { diskIdOf } from "./disk-grants.ts";
 import { recordItemJob } from "./item-job.ts";
 import { ITEM_ACTION, ITEM_PATH } from "./item-paths.ts";
 import { type ItemRow, excludedDisksOf, foundItem, reportedMachine, stateOf } from "./item-row.ts";

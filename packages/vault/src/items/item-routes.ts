@@ -13,6 +13,7 @@ import {
   accepted,
   ok,
 } from "../arm/resource-routes.ts";
+import { routesOf } from "../arm/route-table.ts";
 import type { VaultDatabase, VaultTransaction } from "../database/database.ts";
 import { foundContainer } from "../resources/fabric-row.ts";
 import type { VaultContext } from "../vault-context.ts";
@@ -25,6 +26,8 @@ import { readItems } from "./item-reading.ts";
 import { type TargetSettings, foundItem, stateOf, targetOf } from "./item-row.ts";
 import { requireAllowed } from "./item-state.ts";
 import { TARGET_SIZES } from "./target-size.ts";
+
+const route = routesOf(ITEM_ACTION);
 
 const NAME_CHARS_MAX = 64;
 const ID_CHARS_MAX = 2048;
@@ -94,33 +97,20 @@ function readRoutes(context: VaultContext): ResourceRoute[] {
     );
   };
   return [
-    {
-      method: "GET",
-      path: "V/replicationProtectedItems",
-      action: `${ITEM_ACTION}/read`,
-      summary: "List the protected items of the vault",
-      read: (request, database) => listed(request, database),
-    },
-    {
-      method: "GET",
-      path: ITEMS_PATH,
-      action: `${ITEM_ACTION}/read`,
-      summary: "List the protected items of a container",
-      read: async (request, database) =>
-        listed(request, database, (await foundContainer(request, database)).id),
-    },
-    {
-      method: "GET",
-      path: ITEM_PATH,
-      action: `${ITEM_ACTION}/read`,
-      summary: "Show a protected item",
-      read: async (request, database) => {
-        const { id } = await foundItem(request, database);
-        const [reading] = await readItems(database, request.vault.id, { itemId: id });
-        if (reading === undefined) throw notFound("the protected item");
-        return ok(itemBody(request.vault, reading, context.clock.unixMs()));
-      },
-    },
+    route.read(
+      "V/replicationProtectedItems",
+      "List the protected items of the vault",
+      (request, database) => listed(request, database),
+    ),
+    route.read(ITEMS_PATH, "List the protected items of a container", async (request, database) =>
+      listed(request, database, (await foundContainer(request, database)).id),
+    ),
+    route.read(ITEM_PATH, "Show a protected item", async (request, database) => {
+      const { id } = await foundItem(request, database);
+      const [reading] = await readItems(database, request.vault.id, { itemId: id });
+      if (reading === undefined) throw notFound("the protected item");
+      return ok(itemBody(request.vault, reading, context.clock.unixMs()));
+    }),
     {
       method: "GET",
       path: `${ITEM_PATH}/targetComputeSizes`,
@@ -148,41 +138,20 @@ function writeRoutes(context: VaultContext): ResourceRoute[] {
   const remove = (request: VaultRequest, tx: VaultTransaction): Promise<ArmReply | ArmAccepted> =>
     removeItem(request, tx, context);
   return [
-    {
-      method: "PUT",
-      path: ITEM_PATH,
-      action: `${ITEM_ACTION}/write`,
-      summary: "Enable replication of a machine",
-      write: (request, tx) => enableItem(request, tx, context),
-    },
-    {
-      method: "PATCH",
-      path: ITEM_PATH,
-      action: `${ITEM_ACTION}/write`,
-      summary: "Change what the machine will be at the recovery site",
-      write: (request, tx) => updateItem(request, tx, context),
-    },
-    {
-      method: "POST",
-      path: `${ITEM_PATH}/remove`,
-      action: `${ITEM_ACTION}/remove/action`,
-      summary: "Disable replication",
-      write: remove,
-    },
-    {
-      method: "DELETE",
-      path: ITEM_PATH,
-      action: `${ITEM_ACTION}/delete`,
-      summary: "Disable replication and keep the replicated data",
-      write: remove,
-    },
-    {
-      method: "POST",
-      path: `${ITEM_PATH}/repairReplication`,
-      action: `${ITEM_ACTION}/repairReplication/action`,
-      summary: "Compare the machine's disks with what is replicated, and send what differs",
-      write: (request, tx) => repairReplication(request, tx, context),
-    },
+    route.put(ITEM_PATH, "Enable replication of a machine", (request, tx) =>
+      enableItem(request, tx, context),
+    ),
+    route.patch(ITEM_PATH, "Change what the machine will be at the recovery site", (request, tx) =>
+      updateItem(request, tx, context),
+    ),
+    route.act(ITEM_PATH, "remove", "Disable replication", remove),
+    route.remove(ITEM_PATH, "Disable replication and keep the replicated data", remove),
+    route.act(
+      ITEM_PATH,
+      "repairReplication",
+      "Compare the machine's disks with what is replicated, and send what differs",
+      (request, tx) => repairReplication(request, tx, context),
+    ),
   ];
 }
 

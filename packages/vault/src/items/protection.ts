@@ -2,13 +2,14 @@ import { OsrError, defineErrors } from "@osr/base/errors";
 import type { JsonObject, JsonValue } from "@osr/base/json-value";
 import type { Uuid } from "@osr/base/uuid";
 import type { SessionDisk } from "@osr/contracts/agent-protocol";
+import { diskIdOf } from "@osr/repository/disk-id";
 import { diskPrefix, recoveryPointPrefix } from "@osr/repository/object-names";
 import { listAll } from "@osr/repository/object-store";
 
 import { recordEvent } from "../events/record-event.ts";
 import type { Operation } from "../jobs/operation.ts";
 import type { VaultContext } from "../vault-context.ts";
-import { claimGrantsOf, diskIdOf, machineGrantOf } from "./disk-grants.ts";
+import { claimGrantsOf, machineGrantOf } from "./disk-grants.ts";
 import { afterFailure, itemOf, lockedItem, taskOf } from "./item-job.ts";
 import {
   type ItemRow,

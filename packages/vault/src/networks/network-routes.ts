@@ -12,6 +12,7 @@ import {
   type VaultRequest,
   ok,
 } from "../arm/resource-routes.ts";
+import { routesOf } from "../arm/route-table.ts";
 import type { VaultDatabase, VaultTransaction } from "../database/database.ts";
 import type { RecoveryNetworkTable } from "../items/item-tables.ts";
 import { foundFabric } from "../resources/fabric-row.ts";
@@ -25,6 +26,7 @@ const FABRIC_NETWORKS = "V/replicationFabrics/{fabricName}/replicationNetworks";
 const OWN = "V/OpenSiteRecovery/networks";
 const READ_ACTION = "Microsoft.RecoveryServices/vaults/replicationFabrics/replicationNetworks/read";
 const OWN_ACTION = "OpenSiteRecovery/networks";
+const ownRoute = routesOf(OWN_ACTION);
 const NETWORKS_MAX = 1000;
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
@@ -72,20 +74,16 @@ export function networkRoutes(context: VaultContext): ResourceRoute[] {
       read: async (request, database) =>
         ok(networkBody(request, await foundNetwork(request, database))),
     },
-    {
-      method: "PUT",
-      path: `${OWN}/{networkName}`,
-      action: `${OWN_ACTION}/write`,
-      summary: "Create a virtual network of the recovery site, or change its reservations",
-      write: (request, tx) => putNetwork(request, tx, context),
-    },
-    {
-      method: "DELETE",
-      path: `${OWN}/{networkName}`,
-      action: `${OWN_ACTION}/delete`,
-      summary: "Delete a virtual network that no protected item uses",
-      write: deleteNetwork,
-    },
+    ownRoute.put(
+      `${OWN}/{networkName}`,
+      "Create a virtual network of the recovery site, or change its reservations",
+      (request, tx) => putNetwork(request, tx, context),
+    ),
+    ownRoute.remove(
+      `${OWN}/{networkName}`,
+      "Delete a virtual network that no protected item uses",
+      deleteNetwork,
+    ),
   ];
 }
 

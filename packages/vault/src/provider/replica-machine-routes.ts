@@ -4,6 +4,7 @@ import type { ReplicaFacts } from "@osr/contracts/replica-host";
 
 import { ArmError, notFound } from "../arm/arm-error.ts";
 import { type ResourceRoute, type VaultRequest, accepted, ok } from "../arm/resource-routes.ts";
+import { routesOf } from "../arm/route-table.ts";
 import type { VaultDatabase, VaultTransaction } from "../database/database.ts";
 import { askedBy, taskOf } from "../items/item-job.ts";
 import type { Operation } from "../jobs/operation.ts";
@@ -12,6 +13,7 @@ import type { VaultContext } from "../vault-context.ts";
 
 const PATH = "V/OpenSiteRecovery/replicas";
 const ACTION = "OpenSiteRecovery/replicas";
+const route = routesOf(ACTION);
 
 type DeleteInput = { readonly replicaId: Uuid };
 
@@ -21,23 +23,19 @@ type DeleteInput = { readonly replicaId: Uuid };
  */
 export function replicaMachineRoutes(context: VaultContext): ResourceRoute[] {
   return [
-    {
-      method: "GET",
-      path: PATH,
-      action: `${ACTION}/read`,
-      summary: "List the machines that run at the recovery site",
-      read: async (request, database) => {
+    route.read(
+      PATH,
+      "List the machines that run at the recovery site",
+      async (request, database) => {
         const own = await replicasOf(database, request.vault.id);
         const all = (await context.replicas.list()).filter(({ replicaId }) => own.has(replicaId));
         return ok({ value: all.map((facts) => replicaBody(request, facts)), nextLink: null });
       },
-    },
-    {
-      method: "DELETE",
-      path: `${PATH}/{replicaId}`,
-      action: `${ACTION}/delete`,
-      summary: "Delete a machine of the recovery site that no protected item has any more",
-      write: async (request, tx) => {
+    ),
+    route.remove(
+      `${PATH}/{replicaId}`,
+      "Delete a machine of the recovery site that no protected item has any more",
+      async (request, tx) => {
         const replicaId = (request.parameters["replicaId"] ?? "").toLowerCase();
         const own = await replicasOf(tx, request.vault.id);
         if (!isUuid(replicaId) || !own.has(replicaId)) throw notFound(`replica ${replicaId}`);
@@ -54,7 +52,7 @@ export function replicaMachineRoutes(context: VaultContext): ResourceRoute[] {
           }),
         );
       },
-    },
+    ),
   ];
 }
 

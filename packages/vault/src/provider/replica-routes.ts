@@ -3,11 +3,14 @@ import { KIB, MIB } from "@osr/base/units";
 
 import { ArmError, badRequest } from "../arm/arm-error.ts";
 import { type ResourceRoute, type VaultRequest, ok } from "../arm/resource-routes.ts";
+import { routesOf } from "../arm/route-table.ts";
 import type { VaultDatabase } from "../database/database.ts";
 import { ITEM_ACTION, ITEM_PATH } from "../items/item-paths.ts";
 import { foundItem, replicaOf } from "../items/item-row.ts";
 import type { ReplicaFacts } from "@osr/contracts/replica-host";
 import type { VaultContext } from "../vault-context.ts";
+
+const route = routesOf(ITEM_ACTION);
 
 const CONSOLE_BYTES_DEFAULT = 16 * KIB;
 const CONSOLE_BYTES_MAX = MIB;
@@ -18,32 +21,27 @@ type FoundReplica = { readonly kind: (typeof KINDS)[number]; readonly facts: Rep
 /** What a failed-over machine shows, for people who cannot sit before it. */
 export function replicaRoutes(context: VaultContext): ResourceRoute[] {
   return [
-    {
-      method: "GET",
-      path: `${ITEM_PATH}/OpenSiteRecovery/console`,
-      action: `${ITEM_ACTION}/read`,
-      summary:
-        "The end of the serial console of a failed-over machine (?replica=failover|test&bytes=N)",
-      read: async (request, database) => {
+    route.read(
+      `${ITEM_PATH}/OpenSiteRecovery/console`,
+      "The end of the serial console of a failed-over machine (?replica=failover|test&bytes=N)",
+      async (request, database) => {
         const bytes = bytesOf(request);
         const replica = await runningReplica(request, database, context);
         const text = await context.replicas.console(replica.facts.replicaId, bytes);
         return ok(shown(request, "console", replica, { text }));
       },
-    },
-    {
-      method: "GET",
-      path: `${ITEM_PATH}/OpenSiteRecovery/screenshot`,
-      action: `${ITEM_ACTION}/read`,
-      summary: "The screen of a failed-over machine, as PNG in base64 (?replica=failover|test)",
-      read: async (request, database) => {
+    ),
+    route.read(
+      `${ITEM_PATH}/OpenSiteRecovery/screenshot`,
+      "The screen of a failed-over machine, as PNG in base64 (?replica=failover|test)",
+      async (request, database) => {
         const replica = await runningReplica(request, database, context);
         const picture = await context.replicas.screenshot(replica.facts.replicaId);
         if (picture === undefined) throw notRunning(replica.facts.state);
         const content = { contentType: "image/png", base64: picture.toString("base64") };
         return ok(shown(request, "screenshot", replica, content));
       },
-    },
+    ),
   ];
 }
 

@@ -6,6 +6,7 @@ import type { GatewayFacts } from "@osr/contracts/replication-facts";
 
 import { badRequest } from "../arm/arm-error.ts";
 import { type ResourceRoute, type VaultRequest, ok } from "../arm/resource-routes.ts";
+import { routesOf } from "../arm/route-table.ts";
 import type { VaultDatabase } from "../database/database.ts";
 import { asOf, pointsKnownUnixMs } from "../items/item-health.ts";
 import { ITEM_ACTION, ITEM_PATH } from "../items/item-paths.ts";
@@ -14,26 +15,23 @@ import { RPO_HISTORY_HOURS, RPO_SAMPLE_MS, rpoHistory } from "../items/rpo-histo
 import type { VaultContext } from "../vault-context.ts";
 import { explainRpo } from "./rpo-explanation.ts";
 
+const route = routesOf(ITEM_ACTION);
+
 const HISTORY_HOURS_DEFAULT = 24;
 
 /** `OpenSiteRecovery/rpo` of a protected item: two clocks, and what waits at each hop. */
 export function rpoRoutes({ clock }: VaultContext): ResourceRoute[] {
   return [
-    {
-      method: "GET",
-      path: `${ITEM_PATH}/OpenSiteRecovery/rpo`,
-      action: `${ITEM_ACTION}/read`,
-      summary: "Explain the recovery point objective of a machine, hop by hop",
-      read: async (request, database) => ok(await rpoBody(request, database, clock.unixMs())),
-    },
-    {
-      method: "GET",
-      path: `${ITEM_PATH}/OpenSiteRecovery/rpoHistory`,
-      action: `${ITEM_ACTION}/read`,
-      summary:
-        "How old a machine's newest recovery point was, every 5 minutes (?hours=1 to 72, default 24)",
-      read: async (request, database) => ok(await historyBody(request, database, clock.unixMs())),
-    },
+    route.read(
+      `${ITEM_PATH}/OpenSiteRecovery/rpo`,
+      "Explain the recovery point objective of a machine, hop by hop",
+      async (request, database) => ok(await rpoBody(request, database, clock.unixMs())),
+    ),
+    route.read(
+      `${ITEM_PATH}/OpenSiteRecovery/rpoHistory`,
+      "How old a machine's newest recovery point was, every 5 minutes (?hours=1 to 72, default 24)",
+      async (request, database) => ok(await historyBody(request, database, clock.unixMs())),
+    ),
   ];
 }
 

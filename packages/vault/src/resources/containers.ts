@@ -14,6 +14,7 @@ import {
   accepted,
   ok,
 } from "../arm/resource-routes.ts";
+import { routesOf } from "../arm/route-table.ts";
 import type { VaultDatabase, VaultTransaction } from "../database/database.ts";
 import type { FabricItems, ProtectedMachine } from "../fabric/desired-items.ts";
 import { DISCOVER_PHYSICAL_MACHINE, type DiscoverInput } from "../fabric/fabric-operations.ts";
@@ -31,6 +32,7 @@ const F = "V/replicationFabrics/{fabricName}";
 const C = `${F}/replicationProtectionContainers/{protectionContainerName}`;
 const ACTION =
   "Microsoft.RecoveryServices/vaults/replicationFabrics/replicationProtectionContainers";
+const route = routesOf(ACTION);
 const MIB_BYTES = 1024 * 1024;
 const ADDRESS = /^[A-Za-z0-9][A-Za-z0-9.:_-]{0,254}$/;
 
@@ -61,39 +63,24 @@ export function containerRoutes(context: VaultContext, items: FabricItems): Reso
     return ok({ value, nextLink: null });
   };
   return [
-    {
-      method: "GET",
-      path: "V/replicationProtectionContainers",
-      action: `${ACTION}/read`,
-      summary: "List protection containers of the vault",
-      read: async (request, database) =>
+    route.read(
+      "V/replicationProtectionContainers",
+      "List protection containers of the vault",
+      async (request, database) =>
         list(request, database, await fabricsOf(database, request.vault.id)),
-    },
-    {
-      method: "GET",
-      path: `${F}/replicationProtectionContainers`,
-      action: `${ACTION}/read`,
-      summary: "List protection containers of a fabric",
-      read: async (request, database) =>
-        list(request, database, [await foundFabric(request, database)]),
-    },
-    {
-      method: "GET",
-      path: C,
-      action: `${ACTION}/read`,
-      summary: "Show a protection container",
-      read: async (request, database) => {
-        const fabric = await foundContainer(request, database);
-        return ok(await containerBody(request, database, fabric, items));
-      },
-    },
-    {
-      method: "POST",
-      path: `${C}/discoverProtectableItem`,
-      action: `${ACTION}/discoverProtectableItem/action`,
-      summary: "Add a physical machine by address",
-      write: (request, tx) => discover(request, tx, context),
-    },
+    ),
+    route.read(
+      `${F}/replicationProtectionContainers`,
+      "List protection containers of a fabric",
+      async (request, database) => list(request, database, [await foundFabric(request, database)]),
+    ),
+    route.read(C, "Show a protection container", async (request, database) => {
+      const fabric = await foundContainer(request, database);
+      return ok(await containerBody(request, database, fabric, items));
+    }),
+    route.act(C, "discoverProtectableItem", "Add a physical machine by address", (request, tx) =>
+      discover(request, tx, context),
+    ),
     {
       method: "GET",
       path: `${C}/replicationProtectableItems`,

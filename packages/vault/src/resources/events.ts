@@ -11,11 +11,13 @@ import {
   type VaultRequest,
   ok,
 } from "../arm/resource-routes.ts";
+import { routesOf } from "../arm/route-table.ts";
 import type { EventTable } from "../database/core-tables.ts";
 import type { VaultDatabase } from "../database/database.ts";
 import { armIdOf, resourceBody } from "./resource-body.ts";
 
 const ACTION = "Microsoft.RecoveryServices/vaults/replicationEvents";
+const route = routesOf(ACTION);
 const FILTER_FIELDS = [
   "starttime",
   "endtime",
@@ -34,20 +36,8 @@ type EventRow = Omit<EventTable, "details"> & {
 /** What has happened, newest first. */
 export function eventRoutes(): ResourceRoute[] {
   return [
-    {
-      method: "GET",
-      path: "V/replicationEvents",
-      action: `${ACTION}/read`,
-      summary: "List events, newest first",
-      read: listEvents,
-    },
-    {
-      method: "GET",
-      path: "V/replicationEvents/{eventName}",
-      action: `${ACTION}/read`,
-      summary: "Show an event",
-      read: showEvent,
-    },
+    route.read("V/replicationEvents", "List events, newest first", listEvents),
+    route.read("V/replicationEvents/{eventName}", "Show an event", showEvent),
   ];
 }
 

@@ -12,6 +12,7 @@ import {
   accepted,
   ok,
 } from "../arm/resource-routes.ts";
+import { routesOf } from "../arm/route-table.ts";
 import type { VaultDatabase, VaultTransaction } from "../database/database.ts";
 import { recordEvent } from "../events/record-event.ts";
 import type { FabricItems } from "../fabric/desired-items.ts";
@@ -25,6 +26,8 @@ const F = "V/replicationFabrics/{fabricName}";
 const P = `${F}/replicationRecoveryServicesProviders/{providerName}`;
 const ACTION = "Microsoft.RecoveryServices/vaults/replicationFabrics";
 const PROVIDER_ACTION = `${ACTION}/replicationRecoveryServicesProviders`;
+const route = routesOf(ACTION);
+const providerRoute = routesOf(PROVIDER_ACTION);
 
 /** Fabrics and their providers. A fabric comes by registration of its configuration server, not by this API. */
 export function fabricRoutes(context: VaultContext, items: FabricItems): ResourceRoute[] {
@@ -41,47 +44,21 @@ export function fabricRoutes(context: VaultContext, items: FabricItems): Resourc
   const remove = (request: VaultRequest, tx: VaultTransaction): Promise<ArmReply | ArmAccepted> =>
     removeFabric(request, tx, context, items);
   return [
-    {
-      method: "GET",
-      path: "V/replicationFabrics",
-      action: `${ACTION}/read`,
-      summary: "List fabrics",
-      read: async (request, database) => {
-        const rows = await fabricsOf(database, request.vault.id);
-        const value: JsonObject[] = [];
-        for (const row of rows) value.push(await body(request, database, row));
-        return ok({ value, nextLink: null });
-      },
-    },
-    {
-      method: "GET",
-      path: F,
-      action: `${ACTION}/read`,
-      summary: "Show a fabric with its process servers, master targets and accounts",
-      read: async (request, database) =>
+    route.read("V/replicationFabrics", "List fabrics", async (request, database) => {
+      const rows = await fabricsOf(database, request.vault.id);
+      const value: JsonObject[] = [];
+      for (const row of rows) value.push(await body(request, database, row));
+      return ok({ value, nextLink: null });
+    }),
+    route.read(
+      F,
+      "Show a fabric with its process servers, master targets and accounts",
+      async (request, database) =>
         ok(await body(request, database, await foundFabric(request, database))),
-    },
-    {
-      method: "PUT",
-      path: F,
-      action: `${ACTION}/write`,
-      summary: "Refused: a fabric comes by registration",
-      write: refuseCreation,
-    },
-    {
-      method: "DELETE",
-      path: F,
-      action: `${ACTION}/delete`,
-      summary: "Remove a fabric without asking its configuration server",
-      write: remove,
-    },
-    {
-      method: "POST",
-      path: `${F}/remove`,
-      action: `${ACTION}/remove/action`,
-      summary: "Remove a fabric",
-      write: remove,
-    },
+    ),
+    route.put(F, "Refused: a fabric comes by registration", refuseCreation),
+    route.remove(F, "Remove a fabric without asking its configuration server", remove),
+    route.act(F, "remove", "Remove a fabric", remove),
     ordered(
       `${F}/checkConsistency`,
       `${ACTION}/checkConsistency/action`,
@@ -102,49 +79,22 @@ function providerRoutes(context: VaultContext, removal: WriteRoute["write"]): Re
       }),
     );
   return [
-    {
-      method: "GET",
-      path: "V/replicationRecoveryServicesProviders",
-      action: `${PROVIDER_ACTION}/read`,
-      summary: "List recovery services providers of the vault",
-      read: async (request, database) => list(request, await fabricsOf(database, request.vault.id)),
-    },
-    {
-      method: "GET",
-      path: `${F}/replicationRecoveryServicesProviders`,
-      action: `${PROVIDER_ACTION}/read`,
-      summary: "List recovery services providers of a fabric",
-      read: async (request, database) => list(request, [await foundFabric(request, database)]),
-    },
-    {
-      method: "GET",
-      path: P,
-      action: `${PROVIDER_ACTION}/read`,
-      summary: "Show a recovery services provider",
-      read: async (request, database) =>
-        ok(providerBody(request, await foundProvider(request, database), clock.unixMs())),
-    },
-    {
-      method: "PUT",
-      path: P,
-      action: `${PROVIDER_ACTION}/write`,
-      summary: "Refused: a provider comes with its fabric",
-      write: refuseCreation,
-    },
-    {
-      method: "DELETE",
-      path: P,
-      action: `${PROVIDER_ACTION}/delete`,
-      summary: "Remove a provider, and with it its fabric",
-      write: removal,
-    },
-    {
-      method: "POST",
-      path: `${P}/remove`,
-      action: `${PROVIDER_ACTION}/remove/action`,
-      summary: "Remove a provider, and with it its fabric",
-      write: removal,
-    },
+    providerRoute.read(
+      "V/replicationRecoveryServicesProviders",
+      "List recovery services providers of the vault",
+      async (request, database) => list(request, await fabricsOf(database, request.vault.id)),
+    ),
+    providerRoute.read(
+      `${F}/replicationRecoveryServicesProviders`,
+      "List recovery services providers of a fabric",
+      async (request, database) => list(request, [await foundFabric(request, database)]),
+    ),
+    providerRoute.read(P, "Show a recovery services provider", async (request, database) =>
+      ok(providerBody(request, await foundProvider(request, database), clock.unixMs())),
+    ),
+    providerRoute.put(P, "Refused: a provider comes with its fabric", refuseCreation),
+    providerRoute.remove(P, "Remove a provider, and with it its fabric", removal),
+    providerRoute.act(P, "remove", "Remove a provider, and with it its fabric", removal),
     ordered(
       `${P}/refreshProvider`,
       `${PROVIDER_ACTION}/refreshProvider/action`,

@@ -14,6 +14,7 @@ import {
   accepted,
   ok,
 } from "../arm/resource-routes.ts";
+import { routesOf } from "../arm/route-table.ts";
 import type { JobState } from "../database/core-tables.ts";
 import type { VaultDatabase, VaultTransaction } from "../database/database.ts";
 import { type JobReading, readJob, readJobs } from "../jobs/job-reading.ts";
@@ -49,59 +50,44 @@ const exportShape = object<JobQuery>({
 
 const COLLECTION = "V/replicationJobs";
 const ACTION = "Microsoft.RecoveryServices/vaults/replicationJobs";
+const route = routesOf(ACTION);
 
 /** Jobs: what was asked for, how far it is, and what may be done about it. */
 export function jobRoutes(context: VaultContext): ResourceRoute[] {
   const { jobs } = context;
   return [
-    {
-      method: "GET",
-      path: COLLECTION,
-      action: `${ACTION}/read`,
-      summary: "List jobs, newest first",
-      read: (request, database) => listJobs(request, database, context),
-    },
-    {
-      method: "GET",
-      path: `${COLLECTION}/{jobName}`,
-      action: `${ACTION}/read`,
-      summary: "Show a job with its tasks and errors",
-      read: async (request, database) => shown(request, await foundJob(request, database), context),
-    },
-    {
-      method: "GET",
-      path: "V/replicationOperationStatus/{jobName}",
-      action: `${ACTION}/read`,
-      summary: "Status of a long-running operation",
-      read: readStatus,
-    },
-    {
-      method: "GET",
-      path: "V/operationStatus/{jobName}",
-      action: `${ACTION}/read`,
-      summary: "Status of a long-running operation on the vault",
-      read: readStatus,
-    },
+    route.read(COLLECTION, "List jobs, newest first", (request, database) =>
+      listJobs(request, database, context),
+    ),
+    route.read(
+      `${COLLECTION}/{jobName}`,
+      "Show a job with its tasks and errors",
+      async (request, database) => shown(request, await foundJob(request, database), context),
+    ),
+    route.read(
+      "V/replicationOperationStatus/{jobName}",
+      "Status of a long-running operation",
+      readStatus,
+    ),
+    route.read(
+      "V/operationStatus/{jobName}",
+      "Status of a long-running operation on the vault",
+      readStatus,
+    ),
     action("cancel", "Cancel a job", context, (tx, id) => jobs.cancel(tx, id)),
     action("restart", "Restart a failed job", context, (tx, id) => jobs.restart(tx, id)),
     action("resume", "Resume a job that waits for a person", context, (tx, id, request) => {
       const { properties } = resumeShape(request.body ?? {}, "");
       return jobs.resume(tx, id, properties?.comments ?? "");
     }),
-    {
-      method: "POST",
-      path: `${COLLECTION}/export`,
-      action: `${ACTION}/export/action`,
-      summary: "Export jobs",
-      write: (request, tx) => exportJobs(request, tx, context),
-    },
-    {
-      method: "GET",
-      path: "V/OpenSiteRecovery/jobExports/{jobName}",
-      action: `${ACTION}/read`,
-      summary: "Download exported jobs",
-      read: (request, database) => downloadExport(request, database, context),
-    },
+    route.act(COLLECTION, "export", "Export jobs", (request, tx) =>
+      exportJobs(request, tx, context),
+    ),
+    route.read(
+      "V/OpenSiteRecovery/jobExports/{jobName}",
+      "Download exported jobs",
+      (request, database) => downloadExport(request, database, context),
+    ),
   ];
 }
 

@@ -12,6 +12,7 @@ import {
   accepted,
   ok,
 } from "../arm/resource-routes.ts";
+import { routesOf } from "../arm/route-table.ts";
 import type { VaultDatabase, VaultTransaction } from "../database/database.ts";
 import type { FabricItems } from "../fabric/desired-items.ts";
 import type { VaultContext } from "../vault-context.ts";
@@ -23,6 +24,7 @@ const COLLECTION =
   "V/replicationFabrics/{fabricName}/replicationProtectionContainers/{protectionContainerName}/replicationProtectionContainerMappings";
 const ACTION =
   "Microsoft.RecoveryServices/vaults/replicationFabrics/replicationProtectionContainers/replicationProtectionContainerMappings";
+const route = routesOf(ACTION);
 /** The recovery site, literally: every classic client sends this. */
 const RECOVERY_SITE = "Microsoft Azure";
 
@@ -48,56 +50,27 @@ export function mappingRoutes(context: VaultContext, items: FabricItems): Resour
   const remove = (request: VaultRequest, tx: VaultTransaction): Promise<ArmReply | ArmAccepted> =>
     removeMapping(request, tx, context, items);
   return [
-    {
-      method: "GET",
-      path: "V/replicationProtectionContainerMappings",
-      action: `${ACTION}/read`,
-      summary: "List container mappings of the vault",
-      read: (request, database) => listMappings(request, database, undefined),
-    },
-    {
-      method: "GET",
-      path: COLLECTION,
-      action: `${ACTION}/read`,
-      summary: "List container mappings of a container",
-      read: async (request, database) =>
-        listMappings(request, database, await foundContainer(request, database)),
-    },
-    {
-      method: "GET",
-      path,
-      action: `${ACTION}/read`,
-      summary: "Show a container mapping",
-      read: async (request, database) => {
-        const fabric = await foundContainer(request, database);
-        const name = request.parameters["mappingName"] ?? "";
-        const rows = await mappingRows(database, request.vault.id, fabric.id);
-        const row = rows.find((one) => sameName(one.name, name));
-        if (row === undefined) throw notFound(`container mapping ${name}`);
-        return ok(mappingBody(request, row));
-      },
-    },
-    {
-      method: "PUT",
-      path,
-      action: `${ACTION}/write`,
-      summary: "Associate a policy with a container",
-      write: (request, tx) => putMapping(request, tx, context),
-    },
-    {
-      method: "POST",
-      path: `${path}/remove`,
-      action: `${ACTION}/remove/action`,
-      summary: "Dissociate a policy from a container",
-      write: remove,
-    },
-    {
-      method: "DELETE",
-      path,
-      action: `${ACTION}/delete`,
-      summary: "Remove a container mapping",
-      write: remove,
-    },
+    route.read(
+      "V/replicationProtectionContainerMappings",
+      "List container mappings of the vault",
+      (request, database) => listMappings(request, database, undefined),
+    ),
+    route.read(COLLECTION, "List container mappings of a container", async (request, database) =>
+      listMappings(request, database, await foundContainer(request, database)),
+    ),
+    route.read(path, "Show a container mapping", async (request, database) => {
+      const fabric = await foundContainer(request, database);
+      const name = request.parameters["mappingName"] ?? "";
+      const rows = await mappingRows(database, request.vault.id, fabric.id);
+      const row = rows.find((one) => sameName(one.name, name));
+      if (row === undefined) throw notFound(`container mapping ${name}`);
+      return ok(mappingBody(request, row));
+    }),
+    route.put(path, "Associate a policy with a container", (request, tx) =>
+      putMapping(request, tx, context),
+    ),
+    route.act(path, "remove", "Dissociate a policy from a container", remove),
+    route.remove(path, "Remove a container mapping", remove),
   ];
 }
 

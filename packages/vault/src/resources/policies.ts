@@ -11,6 +11,7 @@ import {
   accepted,
   ok,
 } from "../arm/resource-routes.ts";
+import { routesOf } from "../arm/route-table.ts";
 import type { PolicyTable } from "../database/core-tables.ts";
 import type { VaultDatabase, VaultTransaction } from "../database/database.ts";
 import type { VaultContext } from "../vault-context.ts";
@@ -94,44 +95,21 @@ type PolicyRow = PolicyTable;
 /** Replication policies. Each policy to the recovery site gets a failback policy `<name>-failback`. */
 export function policyRoutes(context: VaultContext): ResourceRoute[] {
   const path = "V/replicationPolicies/{policyName}";
-  const action = "Microsoft.RecoveryServices/vaults/replicationPolicies";
+  const route = routesOf("Microsoft.RecoveryServices/vaults/replicationPolicies");
   return [
-    {
-      method: "GET",
-      path: "V/replicationPolicies",
-      action: `${action}/read`,
-      summary: "List replication policies",
-      read: listPolicies,
-    },
-    {
-      method: "GET",
-      path,
-      action: `${action}/read`,
-      summary: "Show a replication policy",
-      read: async (request, database) =>
-        ok(policyBody(request, await foundPolicy(request, database))),
-    },
-    {
-      method: "PUT",
-      path,
-      action: `${action}/write`,
-      summary: "Create or replace a replication policy",
-      write: (request, tx) => putPolicy(request, tx, context),
-    },
-    {
-      method: "PATCH",
-      path,
-      action: `${action}/write`,
-      summary: "Change a replication policy, also for machines that use it",
-      write: (request, tx) => patchPolicy(request, tx, context),
-    },
-    {
-      method: "DELETE",
-      path,
-      action: `${action}/delete`,
-      summary: "Delete a replication policy that nothing uses",
-      write: (request, tx) => deletePolicy(request, tx, context),
-    },
+    route.read("V/replicationPolicies", "List replication policies", listPolicies),
+    route.read(path, "Show a replication policy", async (request, database) =>
+      ok(policyBody(request, await foundPolicy(request, database))),
+    ),
+    route.put(path, "Create or replace a replication policy", (request, tx) =>
+      putPolicy(request, tx, context),
+    ),
+    route.patch(path, "Change a replication policy, also for machines that use it", (request, tx) =>
+      patchPolicy(request, tx, context),
+    ),
+    route.remove(path, "Delete a replication policy that nothing uses", (request, tx) =>
+      deletePolicy(request, tx, context),
+    ),
   ];
 }
 

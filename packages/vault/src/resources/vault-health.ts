@@ -3,6 +3,7 @@ import type { Uuid } from "@osr/base/uuid";
 import { certificateFacts } from "@osr/certificates/certificate-facts";
 
 import { type ResourceRoute, type VaultRequest, accepted, ok } from "../arm/resource-routes.ts";
+import { routesOf } from "../arm/route-table.ts";
 import type { VaultDatabase } from "../database/database.ts";
 import type { FabricItems, ProtectedMachine } from "../fabric/desired-items.ts";
 import type { VaultContext } from "../vault-context.ts";
@@ -11,6 +12,7 @@ import { fabricsOf } from "./fabric-row.ts";
 import { resourceBody } from "./resource-body.ts";
 
 const ACTION = "Microsoft.RecoveryServices/vaults/replicationVaultHealth";
+const route = routesOf(ACTION);
 const USAGES_ACTION = "Microsoft.RecoveryServices/vaults";
 
 const CERTIFICATE_HINT =
@@ -42,13 +44,11 @@ export function vaultHealthRoutes(
         read: async (request, database) => ok(await health(request, database)),
       }),
     ),
-    {
-      method: "POST",
-      path: "V/replicationVaultHealth/default/refresh",
-      action: `${ACTION}/refresh/action`,
-      summary:
-        "Look again for what would be in the way of failovers (all other health is always looked at when it is asked for)",
-      write: async (request, tx) => {
+    route.act(
+      "V/replicationVaultHealth/default",
+      "refresh",
+      "Look again for what would be in the way of failovers (all other health is always looked at when it is asked for)",
+      async (request, tx) => {
         await tx
           .deleteFrom("failover_check")
           .where("item_id", "in", (items) =>
@@ -69,7 +69,7 @@ export function vaultHealthRoutes(
         });
         return accepted(jobId);
       },
-    },
+    ),
     ...usageRoutes(context, items),
   ];
 }

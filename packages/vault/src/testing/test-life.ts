@@ -12,6 +12,7 @@ import type { MachineReplicationFacts } from "@osr/contracts/replication-facts";
 import type { ObjectStore } from "@osr/repository/object-store";
 import { temporaryStore } from "@osr/repository/testing/temporary-store";
 
+import type { VaultOptions } from "../vault.ts";
 import { FakeRecoverySite, FakeReplicaHost } from "./fake-replica-host.ts";
 import { clientsOf } from "./official-clients.ts";
 import type { TestPostgres } from "./test-database.ts";
@@ -41,7 +42,10 @@ export type Life = AsyncDisposable & {
 };
 
 /** A vault with a fabric, a policy and a machine whose agent has registered. */
-export async function newLife(postgres: TestPostgres): Promise<Life> {
+export async function newLife(
+  postgres: TestPostgres,
+  options: Pick<VaultOptions, "rateLimits"> = {},
+): Promise<Life> {
   await using stack = new AsyncDisposableStack();
   const { store } = stack.use(await temporaryStore());
   const site = new FakeRecoverySite();
@@ -49,6 +53,7 @@ export async function newLife(postgres: TestPostgres): Promise<Life> {
   const databaseUrl = await postgres.newDatabase();
   const vault: TestVault = stack.use(
     await startTestVault(databaseUrl, {
+      ...options,
       ports: { store, replicas: new FakeReplicaHost(site) },
     }),
   );
@@ -119,8 +124,11 @@ export async function enable({ sr, at, machineId }: Life): Promise<void> {
 }
 
 /** Enabled, replicated, with the points of SLOTS. */
-export async function protectedLife(postgres: TestPostgres): Promise<Life> {
-  const life = await newLife(postgres);
+export async function protectedLife(
+  postgres: TestPostgres,
+  options: Pick<VaultOptions, "rateLimits"> = {},
+): Promise<Life> {
+  const life = await newLife(postgres, options);
   await enable(life);
   await replicate(life.store, life.fabric.vaultId, must(await life.wish(), "wish"), SLOTS);
   await life.latest(12);

@@ -24,7 +24,7 @@ import { ensureDataKey } from "@osr/repository/wrapped-key";
 import { openStore } from "../repository/open-store.ts";
 import { makeSite } from "../site/make-site.ts";
 import { CONTAINER } from "../site/site.ts";
-import { diskIdOf } from "../site/vault-key-authority.ts";
+import { diskIdOf } from "@osr/repository/disk-id";
 import { readVaultKey } from "../site/vault-key-file.ts";
 
 const OSR = join(import.meta.dirname, "../main.ts");

@@ -1,7 +1,8 @@
 import type { Randomness } from "@osr/base/randomness";
-import { type Uuid, uuidOfName } from "@osr/base/uuid";
+import type { Uuid } from "@osr/base/uuid";
 import type { SessionRequest } from "@osr/contracts/agent-protocol";
 import type { AdmittedDisk, Admission, DiskAuthority } from "@osr/process-server/disk-authority";
+import { diskIdOf } from "@osr/repository/disk-id";
 import { groupKeyOf } from "@osr/repository/key-schedule";
 import { TIMELINE_ROOT } from "@osr/repository/object-names";
 import type { ObjectStore } from "@osr/repository/object-store";
@@ -35,9 +36,4 @@ export function vaultKeyAuthority(options: {
       return { groupId: machineId, groupKey: groupKeyOf(vaultKey, machineId), disks };
     },
   };
-}
-
-/** The same machine and identity give the same disk, whoever asks and whenever: docs/adr/0005. */
-export function diskIdOf(machineId: Uuid, identity: string): Uuid {
-  return uuidOfName("disk", machineId, identity);
 }
