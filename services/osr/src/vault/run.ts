@@ -1,3 +1,4 @@
+import { setFlagsFromString } from "node:v8";
 import { readFileSync } from "node:fs";
 
 import { systemClock } from "@osr/base/platform/system-clock";
@@ -22,11 +23,18 @@ import { vaultAuthority, vaultIdentity } from "./vault-identity.ts";
 /** Tokens of the embedded storage account have no end of their own; asking again after a third of this picks up a changed one. */
 const GRANT_MS = 72 * HOUR_MS;
 
+/**
+ * V8 lets garbage pile up where a machine has memory: to four times what is alive, and 48 MiB of what is new. A vault lives beside its database, and has
+ * processor time to spare for collecting a little more often.
+ */
+const HEAP_FLAGS = "--heap-growing-percent=30 --semi-space-growth-factor=1";
+
 /** `osr vault run`. */
 export async function runVault(
   options: { readonly config: string },
   signal: AbortSignal,
 ): Promise<void> {
+  setFlagsFromString(HEAP_FLAGS);
   const config = readConfiguration(options.config, vaultConfigurationShape);
   const path = (name: string): string => pathFrom(options.config, name);
   const { authority: storageAuthority, tokenFile } = config.storageAccount;
