@@ -35,7 +35,12 @@ export async function attachLoop(
     },
     async [Symbol.asyncDispose]() {
       const own = AbortSignal.timeout(LIMIT_MS);
-      await runCommand("losetup", ["--detach", path], { timeoutMs: LIMIT_MS, signal: own });
+      try {
+        await runCommand("losetup", ["--detach", path], { timeoutMs: LIMIT_MS, signal: own });
+      } catch (error) {
+        // Whoever else uses loop devices on this host may have detached it: then it is as it should be.
+        if (!(await isDetached(path))) throw error;
+      }
       await detached(path, own);
     },
   };
@@ -63,10 +68,11 @@ export async function mountDevice(
 
 /** The kernel detaches a device when its last user closes it, which may be a moment after the command. */
 async function detached(path: string, signal: AbortSignal): Promise<void> {
-  const sizeFile = `/sys/class/block/${basename(path)}/size`;
-  for (;;) {
-    await using file = await open(sizeFile).catch(() => undefined);
-    if (file === undefined || (await file.readFile("utf8")).trim() === "0") return;
+  while (!(await isDetached(path)))
     await runCommand("sleep", ["0.1"], { timeoutMs: 10 * SECOND_MS, signal });
-  }
+}
+
+async function isDetached(path: string): Promise<boolean> {
+  await using file = await open(`/sys/class/block/${basename(path)}/size`).catch(() => undefined);
+  return file === undefined || (await file.readFile("utf8")).trim() === "0";
 }
