@@ -111,7 +111,6 @@ def fail_over():
     ).result()
     committed = items.begin_failover_commit(*at).result()
     items.begin_delete(*at, {"properties": {"disableProtectionReason": "NotSpecified"}}).result()
-    jobs = [job.properties.scenario_name for job in sr.replication_jobs.list()]
     return {
         "points": [point.properties.recovery_point_type for point in points],
         "tested": tested.properties.test_failover_state,
@@ -119,7 +118,6 @@ def fail_over():
         "failedOver": failed_over.properties.protection_state,
         "committed": committed.properties.protection_state,
         "items": len(list(items.list())),
-        "jobs": sorted(set(jobs)),
     }
 
 
