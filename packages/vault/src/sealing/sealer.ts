@@ -1,5 +1,5 @@
 import type { Identity } from "@osr/certificates/site-authority";
-import { hasCode } from "@osr/base/errors";
+import { OsrError, hasCode, messageOf } from "@osr/base/errors";
 import { retried } from "@osr/base/retry";
 import type { Scheduler } from "@osr/base/scheduler";
 import type { Service } from "@osr/base/service";
@@ -7,6 +7,7 @@ import { MINUTE_MS, SECOND_MS } from "@osr/base/units";
 import type { Uuid } from "@osr/base/uuid";
 import { sql } from "kysely";
 
+import { isDatabaseAway } from "../database/database-away.ts";
 import { VAULT_ERRORS } from "../vault-errors.ts";
 import { type SealPorts, checkNotReplaced, sealWaiting } from "./seal-chain.ts";
 import type { Sealing } from "./sealing.ts";
@@ -38,7 +39,8 @@ export class Sealer implements Sealing, Service {
 
   sealed(vaultId: Uuid, signal: AbortSignal): Promise<void> {
     const both = AbortSignal.any([signal, this.#stopping.signal]);
-    return retried(() => this.#seal(vaultId, both), RETRY, { ...this.#ports, signal: both });
+    const attempt = (): Promise<void> => this.#seal(vaultId, both).catch(throwAsAway);
+    return retried(attempt, RETRY, { ...this.#ports, signal: both });
   }
 
   /** Rejects with VAULT_REPLACED or VAULT_DATABASE_OLD. */
@@ -123,4 +125,10 @@ export class Sealer implements Sealing, Service {
       done.resolve();
     }
   }
+}
+
+/** A database that is away comes back: whoever waits until something is sealed waits for that, too. */
+function throwAsAway(error: unknown): never {
+  if (!isDatabaseAway(error)) throw error;
+  throw new OsrError(VAULT_ERRORS.DATABASE_AWAY, messageOf(error), { cause: error });
 }

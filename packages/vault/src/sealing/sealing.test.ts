@@ -133,6 +133,27 @@ async function objectsOf(store: ObjectStore): Promise<number> {
   return (await store.list(sealedStatePrefix(vaultId))).objects.length;
 }
 
+test("who waits until something is sealed waits for a database that goes away meanwhile", async () => {
+  await using at = await temporaryStore();
+  await using open = await newDatabase();
+  await addVault(open);
+  const sealer = sealerOf(open, at.store);
+  const sealed = Promise.withResolvers<void>();
+  await open.database.transaction().execute(async (tx) => {
+    await sql`lock table seal_document in access exclusive mode`.execute(tx);
+    sealer.sealed(vaultId, signal).then(sealed.resolve, sealed.reject);
+    for (let broken = 0; broken === 0; await systemScheduler.sleep(10)) {
+      const { rows } = await sql`
+        select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'`.execute(open.database);
+      broken = rows.length;
+    }
+  });
+  await sealed.promise;
+  assert.equal(await objectsOf(at.store), 1);
+  await sealer.stop();
+});
+
 test("what is committed is sealed, and a report that changes nothing else seals nothing", async () => {
   await using at = await temporaryStore();
   await using open = await newDatabase();
