@@ -31,7 +31,7 @@ type AgentStatus = {
   readonly pointsMade: number;
   readonly pointsMissed: number;
   readonly disks: readonly { readonly resync?: object; readonly lastResync?: object }[];
-  readonly health: readonly { readonly code: string }[];
+  readonly health: readonly { readonly code: string; readonly message: string }[];
 };
 
 /** A machine that is replicated for real while its control plane suffers; every point that it ever had is remembered. */
