@@ -1,4 +1,4 @@
-import { type Agent, type IncomingMessage, request as plainRequest } from "node:http";
+import type { Agent, IncomingMessage } from "node:http";
 import { request as secureRequest } from "node:https";
 
 import { freeBuffer } from "@osr/base/free-buffer";
@@ -57,7 +57,10 @@ function ask(
     "x-ms-range": range,
     ...(bearerToken === undefined ? {} : { authorization: `Bearer ${bearerToken}` }),
   };
-  const request = url.startsWith("https://") ? secureRequest : plainRequest;
+  // Not an import: of `node:http`, that makes Node load all that is behind its WebSocket.
+  const request = url.startsWith("https://")
+    ? secureRequest
+    : process.getBuiltinModule("node:http").request;
   const outgoing = request(address, { agent, headers, signal }, resolve);
   outgoing.on("error", reject);
   outgoing.end();
