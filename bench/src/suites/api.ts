@@ -139,7 +139,7 @@ async function measure(
     ours: (peak.own + peak.below) / MB,
     rivals: {},
     goal: below("must", MEMORY_MB_MAX, `below ${MEMORY_MB_MAX} MB`),
-    note: `proportional set sizes (Pss) summed, so that a shared buffer counts once: the vault's process ${(peak.own / MB).toFixed(0)} MB, PostgreSQL's ${peak.processesBelow} processes ${(peak.below / MB).toFixed(0)} MB; highest of a look every 2 s, from 20 s after the items were protected to the end of the requests`,
+    note: `proportional set sizes (Pss) summed, so that a shared buffer counts once: the vault's process ${(peak.own / MB).toFixed(0)} MB, PostgreSQL's ${peak.processesBelow} processes ${(peak.below / MB).toFixed(0)} MB; highest of a look every 2 s, from when the items were protected to the end of the requests`,
   });
 }
 

@@ -35,10 +35,15 @@ function decoded(part: string): string {
 /** One segment of a template: a literal in lower case, or the name of a parameter. */
 export type TemplatePart = { readonly literal: string } | { readonly parameter: string };
 
+/** A route's template as a path from the root, with the letters' case as it is documented. */
+export function wholeTemplate(template: string): string {
+  return template === "V" || template.startsWith("V/")
+    ? VAULT_TEMPLATE + template.slice(1)
+    : template;
+}
+
 export function templateParts(template: string): readonly TemplatePart[] {
-  const whole =
-    template === "V" || template.startsWith("V/") ? VAULT_TEMPLATE + template.slice(1) : template;
-  return whole
+  return wholeTemplate(template)
     .split("/")
     .slice(1)
     .map((part) =>

@@ -1,6 +1,6 @@
 import type { JsonObject } from "@osr/base/json-value";
 
-import { templateParts } from "./arm-path.ts";
+import { templateParts, wholeTemplate } from "./arm-path.ts";
 import type { AnyRoute } from "./router.ts";
 
 type Document = { readonly type: string; readonly text: string };
@@ -32,7 +32,7 @@ export function openApi(routes: readonly AnyRoute[]): ReadonlyMap<string, Docume
 function describe(routes: readonly AnyRoute[]): JsonObject {
   const paths: Record<string, Record<string, JsonObject>> = {};
   for (const route of routes) {
-    const path = pathOf(route);
+    const path = wholeTemplate(route.path);
     (paths[path] ??= {})[route.method.toLowerCase()] = operationOf(route);
   }
   return {
@@ -82,18 +82,6 @@ function operationOf(route: AnyRoute): JsonObject {
       default: { description: "Refused", content: json({ $ref: "#/components/schemas/Error" }) },
     },
   };
-}
-
-function pathOf(route: AnyRoute): string {
-  const parts = templateParts(route.path);
-  // Literals as they are documented, not in the lower case in which they are matched.
-  const written = route.path.split("/").toReversed();
-  const shown = parts.toReversed().map((part, index) => {
-    if ("parameter" in part) return `{${part.parameter}}`;
-    const literal = written[index];
-    return literal?.toLowerCase() === part.literal ? literal : part.literal;
-  });
-  return `/${shown.toReversed().join("/")}`;
 }
 
 /** Plain HTML: it works without scripts and without anything from elsewhere. */

@@ -175,6 +175,35 @@ test("machines are moved to a process server that the fabric has, and to no othe
   assert.deepEqual([await move(id, []), await move(id, ["no machine"])], [400, 400]);
 });
 
+test("a configuration server whose clock is wrong is told of, and what it has heard of is as old as it is", async () => {
+  const fabric = await register(vault, { name: "skewed" });
+  const machine = testMachine(randomUuid(systemRandomness));
+  for (const skewMs of [-5 * 3600_000, 5 * 3600_000]) {
+    const unixMs = systemClock.unixMs() + skewMs;
+    const lastSeenUnixMs = unixMs - 20 * 60_000;
+    const { status } = await fabric.report({
+      unixMs,
+      machines: [{ ...machine, lastSeenUnixMs }],
+    });
+    assert.equal(status, 200);
+    const shown = await vault.request("GET", api("replicationFabrics/skewed"));
+    assert.deepEqual(
+      shown.body.properties.healthErrorDetails.map((error: any) => error.errorCode),
+      ["CLOCK_SKEWED"],
+    );
+    const { last_seen_at: seen } = await vault.open.database
+      .selectFrom("fabric_machine")
+      .select("last_seen_at")
+      .where("machine_id", "=", machine.machineId)
+      .executeTakeFirstOrThrow();
+    const minutes = (systemClock.unixMs() - (seen ?? 0)) / 60_000;
+    assert.ok(minutes >= 20 && minutes < 25, String(minutes));
+  }
+  await fabric.report({ machines: [machine] });
+  const well = await vault.request("GET", api("replicationFabrics/skewed"));
+  assert.deepEqual(well.body.properties.healthErrorDetails, []);
+});
+
 test("what anybody may read tells that the vault works, and describes its API", async () => {
   const get = (path: string) => vault.request("GET", path, { token: undefined });
   assert.deepEqual((await get("/healthz")).body, { status: "ok" });

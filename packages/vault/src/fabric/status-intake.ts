@@ -12,6 +12,7 @@ import type {
 import type { VaultTransaction } from "../database/database.ts";
 import type { VaultContext } from "../vault-context.ts";
 import type { FabricItems } from "./desired-items.ts";
+import { CLOCK_SKEW_MS_MAX } from "../resources/fabric-body.ts";
 import { unknownFabric } from "./unknown-fabric.ts";
 
 /**
@@ -21,10 +22,11 @@ import { unknownFabric } from "./unknown-fabric.ts";
 export async function takeStatus(
   tx: VaultTransaction,
   fabricId: Uuid,
-  status: FabricStatus,
+  reported: FabricStatus,
   ports: { readonly context: VaultContext; readonly items: FabricItems },
 ): Promise<FabricStatusReply> {
   const now = ports.context.clock.unixMs();
+  const status = byOwnClock(reported, now);
   // Items before their fabric, as jobs lock them.
   await ports.items.statusArrived(tx, fabricId, status);
   const { wants_whole: wantedWhole } = await tx
@@ -52,6 +54,26 @@ export async function takeStatus(
   if (await storeResults(tx, fabricId, status.orderResults, now))
     await ports.context.fabrics.changed(tx, fabricId);
   return { wantsWhole };
+}
+
+/**
+ * When machines and gateways were heard of, by the vault's clock where the configuration server's is far from it: it knows how long ago that was, whatever
+ * time it takes it to be. Nobody is silent, or well, because of a clock.
+ */
+function byOwnClock(status: FabricStatus, now: number): FabricStatus {
+  if (Math.abs(now - status.unixMs) <= CLOCK_SKEW_MS_MAX) return status;
+  const own = (unixMs: number): number => Math.max(0, now - Math.max(0, status.unixMs - unixMs));
+  return {
+    ...status,
+    machines: status.machines.map(({ lastSeenUnixMs: seen, ...machine }) => ({
+      ...machine,
+      ...(seen === undefined ? {} : { lastSeenUnixMs: own(seen) }),
+    })),
+    gateways: status.gateways.map((gateway) => ({
+      ...gateway,
+      lastSeenUnixMs: own(gateway.lastSeenUnixMs),
+    })),
+  };
 }
 
 async function storeMachines(

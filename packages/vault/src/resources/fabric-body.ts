@@ -1,6 +1,6 @@
 import type { JsonObject } from "@osr/base/json-value";
 import { isoTime } from "@osr/base/platform/iso-time";
-import { HOUR_MS, MINUTE_MS } from "@osr/base/units";
+import { HOUR_MS, MINUTE_MS, formatDuration } from "@osr/base/units";
 import type { Uuid } from "@osr/base/uuid";
 import type { HealthError } from "@osr/contracts/agent-protocol";
 import type { GatewayFacts } from "@osr/contracts/replication-facts";
@@ -13,6 +13,8 @@ import { resourceBody } from "./resource-body.ts";
 
 /** Thresholds of site-recovery: no heartbeat for this long is critical. */
 export const HEARTBEAT_MISSING_MS = 15 * MINUTE_MS;
+/** A configuration server's clock that is further away is told, and its times are not taken as they are. */
+export const CLOCK_SKEW_MS_MAX = MINUTE_MS;
 const CERTIFICATE_WARNING_DAYS = 7;
 const DAY_MS = 24 * HOUR_MS;
 const NEVER = "9999-12-31T23:59:59.9999999";
@@ -150,6 +152,24 @@ export function fabricErrors(row: FabricRow, nowMs: number): readonly Problem[] 
       nowMs,
     ),
     ...expiry(row.certificate_expires_at, `of the configuration server ${row.host_name}`, nowMs),
+    ...clockSkew(row),
+  ];
+}
+
+/** Its clock against the vault's, when it reported last. */
+function clockSkew(row: FabricRow): Problem[] {
+  const report = reportOf(row);
+  if (report === undefined || row.last_heartbeat_at === null) return [];
+  const skewMs = report.unixMs - row.last_heartbeat_at;
+  if (Math.abs(skewMs) <= CLOCK_SKEW_MS_MAX) return [];
+  const direction = skewMs > 0 ? "ahead of" : "behind";
+  return [
+    {
+      level: "Warning",
+      code: "CLOCK_SKEWED",
+      message: `The clock of the configuration server ${row.host_name} is ${formatDuration(Math.abs(skewMs))} ${direction} the vault's.`,
+      hint: "Synchronise both clocks (NTP). Ages of points and heartbeats are told by the vault's clock all the same; certificates are checked by either's own.",
+    },
   ];
 }
 
