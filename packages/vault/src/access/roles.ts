@@ -3,7 +3,7 @@ import type { Randomness } from "@osr/base/randomness";
 import { type Uuid, randomUuid } from "@osr/base/uuid";
 
 import { ArmError } from "../arm/arm-error.ts";
-import type { VaultDatabase, VaultTransaction } from "../database/database.ts";
+import type { VaultTransaction } from "../database/database.ts";
 
 /**
  * Roles as Azure has them: actions with `*`. Contributor does everything but give rights away; Operator fails over and back, but neither enables nor
@@ -60,15 +60,13 @@ export async function assignRole(
     .execute();
 }
 
-export async function grantsOf(database: VaultDatabase, tokenId: Uuid): Promise<Grant[]> {
-  const rows = await database
-    .selectFrom("role_assignment")
-    .select(["role", "scope"])
-    .where("token_id", "=", tokenId)
-    .execute();
-  return rows.flatMap(({ role, scope }) => {
+/** Roles that this version knows, with their scopes. */
+export function grantsOf(
+  assignments: readonly { readonly role: string | null; readonly scope: string | null }[],
+): readonly Grant[] {
+  return assignments.flatMap(({ role, scope }) => {
     const known = ROLE_NAMES.find((name) => name === role);
-    return known === undefined ? [] : [{ role: known, scope }];
+    return known === undefined || scope === null ? [] : [{ role: known, scope }];
   });
 }
 

@@ -17,6 +17,9 @@ import type { VaultContext } from "../vault-context.ts";
 
 type DiskPorts = Pick<VaultContext, "store" | "vaultKey" | "randomness">;
 
+/** A data key that is known, or else what `read` gives. */
+type KeyOf = (diskId: Uuid, read: () => Promise<DataKey>) => Promise<DataKey>;
+
 /** Ids and keys of a machine's disks; makes the data keys that are not there yet. */
 export async function machineGrantOf(
   ports: DiskPorts,
@@ -29,12 +32,13 @@ export async function machineGrantOf(
     readonly claimGrants: JsonObject;
   },
   signal: AbortSignal,
+  keyOf: KeyOf = (_diskId, read) => read(),
 ): Promise<MachineGrant> {
   const { vaultId, machineId, groupId, claimGrants } = machine;
   const disks: DiskGrant[] = [];
   for (const { identity } of machine.disks) {
     const diskId = diskIdOf(machineId, identity);
-    const key = await dataKeyOf(ports, vaultId, diskId, signal);
+    const key = await keyOf(diskId, () => dataKeyOf(ports, vaultId, diskId, signal));
     const claimGrant = claimGrants[diskId] as unknown as ClaimGrant | undefined;
     disks.push({
       identity,

@@ -18,12 +18,14 @@ export async function readItems(
   only: {
     readonly fabricId?: Uuid;
     readonly itemId?: Uuid;
+    /** Name of an item of the fabric, in lower case. */
+    readonly key?: string;
     /** Key and id of the item after which a page begins, and how many it has. */
     readonly after?: readonly (string | number)[] | undefined;
     readonly limit?: number;
   } = {},
 ): Promise<readonly ItemReading[]> {
-  const { fabricId, itemId, after, limit = ITEMS_MAX } = only;
+  const { fabricId, itemId, key, after, limit = ITEMS_MAX } = only;
   let query = shownItems(database)
     .where("protected_item.vault_id", "=", vaultId)
     .orderBy("protected_item.key")
@@ -31,6 +33,7 @@ export async function readItems(
     .limit(limit);
   if (fabricId !== undefined) query = query.where("protected_item.fabric_id", "=", fabricId);
   if (itemId !== undefined) query = query.where("protected_item.id", "=", itemId);
+  if (key !== undefined) query = query.where("protected_item.key", "=", key);
   if (after !== undefined)
     query = query.where(
       sql<boolean>`(protected_item.key, protected_item.id::text) > (${String(after[0])}, ${String(after[1])})`,

@@ -106,9 +106,11 @@ function readRoutes(context: VaultContext): ResourceRoute[] {
       listed(request, database, (await foundContainer(request, database)).id),
     ),
     route.read(ITEM_PATH, "Show a protected item", async (request, database) => {
-      const { id } = await foundItem(request, database);
-      const [reading] = await readItems(database, request.vault.id, { itemId: id });
-      if (reading === undefined) throw notFound("the protected item");
+      const { id: fabricId } = await foundContainer(request, database);
+      const name = request.parameters["replicatedProtectedItemName"] ?? "";
+      const key = name.toLowerCase();
+      const [reading] = await readItems(database, request.vault.id, { fabricId, key });
+      if (reading === undefined) throw notFound(`protected item ${name}`);
       return ok(itemBody(request.vault, reading, context.clock.unixMs()));
     }),
     {

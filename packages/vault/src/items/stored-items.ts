@@ -12,6 +12,7 @@ import type { VaultContext } from "../vault-context.ts";
 import { itemPath } from "./item-body.ts";
 import { machineGrantOf } from "./disk-grants.ts";
 import { healthOf, itemSymptoms } from "./item-health.ts";
+import { ItemKeys } from "./item-keys.ts";
 import { readItems } from "./item-reading.ts";
 import { type ItemRow, excludedDisksOf, groupIdOf, knownDisksOf } from "./item-row.ts";
 import type { ItemPhase } from "./item-state.ts";
@@ -31,6 +32,7 @@ const WISHED: readonly ItemPhase[] = [
 /** Protected items as rows: what they wish of their fabrics, and what their fabrics report of them. */
 export class StoredItems implements FabricItems {
   readonly #context: VaultContext;
+  readonly #keys = new ItemKeys();
 
   constructor(context: VaultContext) {
     this.#context = context;
@@ -56,8 +58,9 @@ export class StoredItems implements FabricItems {
       .where("phase", "in", WISHED)
       .orderBy("protected_item.machine_id")
       .execute();
+    const keyOf = this.#keys.forWish(fabricId, rows);
     const items: DesiredItem[] = [];
-    for (const row of rows) items.push(await this.#wish(row, signal));
+    for (const row of rows) items.push(await this.#wish(row, keyOf, signal));
     return items;
   }
 
@@ -141,6 +144,7 @@ export class StoredItems implements FabricItems {
       readonly app_point_interval_seconds: number;
       readonly machine_document: unknown;
     },
+    keyOf: ReturnType<ItemKeys["forWish"]>,
     signal: AbortSignal,
   ): Promise<DesiredItem> {
     const machine = (row.machine_document ?? undefined) as FabricMachine | undefined;
@@ -158,6 +162,7 @@ export class StoredItems implements FabricItems {
         claimGrants: row.claim_grants,
       },
       signal,
+      (diskId, read) => keyOf(row, diskId, read),
     );
     return {
       grant,

@@ -101,8 +101,8 @@ function notSupported(): ArmError {
   );
 }
 
-const nameShape = object<{ name?: string | undefined; type?: string | undefined }>({
-  name: optional(text(128)),
+const nameShape = object<{ name: string; type?: string | undefined }>({
+  name: text(128),
   type: optional(text(256)),
 });
 
@@ -139,13 +139,15 @@ export function providerRoutes(operations: () => readonly AnyRoute[]): RootRoute
       action: `${RS}/read`,
       summary: "Ask whether a vault's name is free",
       writeRoot: async (request, tx) => {
-        const { name = "" } = nameShape(request.body ?? {}, "");
+        const { name } = nameShape(request.body ?? null, "");
         const taken = await tx
           .selectFrom("vault")
           .select("id")
           .where((where) => where(where.fn("lower", ["name"]), "=", name.toLowerCase()))
           .executeTakeFirst();
-        return ok({ nameAvailable: taken === undefined, reason: null, message: null });
+        if (taken === undefined) return ok({ nameAvailable: true, reason: null, message: null });
+        const message = `a vault has the name ${name} already`;
+        return ok({ nameAvailable: false, reason: "AlreadyExists", message });
       },
     },
     {
