@@ -33,5 +33,6 @@ test("of two transactions that wait for each other, both end", async () => {
     rows.map(({ value }) => value),
     [2, 2],
   );
-  assert.equal(begun, 3);
+  // On a busy machine it may lose more than once.
+  assert.ok(begun >= 3, String(begun));
 });

@@ -4,6 +4,7 @@ import { isoTime } from "@osr/base/platform/iso-time";
 import type { Uuid } from "@osr/base/uuid";
 
 import type { VaultTransaction } from "../database/database.ts";
+import { inTransaction } from "../database/transaction.ts";
 import { recordEvent } from "../events/record-event.ts";
 import { HEARTBEAT_MISSING_MS } from "../resources/fabric-body.ts";
 import type { VaultContext } from "../vault-context.ts";
@@ -33,7 +34,7 @@ const WHO: Readonly<Record<Subject["kind"], string>> = {
  */
 export async function watchHeartbeats({ database, ...ports }: Ports): Promise<void> {
   const now = ports.clock.unixMs();
-  await database.transaction().execute(async (tx) => {
+  await inTransaction(database, async (tx) => {
     for (const subject of await subjects(tx, now)) {
       const isLost = subject.seen <= now - HEARTBEAT_MISSING_MS;
       if (isLost !== subject.is_silent && (await note(tx, subject, isLost, now)))

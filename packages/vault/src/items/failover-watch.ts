@@ -1,6 +1,7 @@
 import { HOUR_MS } from "@osr/base/units";
 import type { ReplicaObjection } from "@osr/contracts/replica-host";
 
+import { inTransaction } from "../database/transaction.ts";
 import { recordEvent } from "../events/record-event.ts";
 import type { VaultContext } from "../vault-context.ts";
 import { failoverObjections } from "./failover-check.ts";
@@ -40,7 +41,7 @@ export async function checkFailovers(ports: Ports, signal: AbortSignal): Promise
 async function check(ports: Ports, row: ItemRow, signal: AbortSignal): Promise<void> {
   const { database, clock } = ports;
   const objections = await failoverObjections(ports, row, signal);
-  await database.transaction().execute(async (tx) => {
+  await inTransaction(database, async (tx) => {
     const isThere = await tx
       .selectFrom("protected_item")
       .select("id")
