@@ -1,4 +1,4 @@
-import { OsrError, messageOf } from "@osr/base/errors";
+import { OsrError, defineErrors, messageOf } from "@osr/base/errors";
 import type { JsonObject } from "@osr/base/json-value";
 import type { ReplicaNetwork, ReplicaObjection } from "@osr/contracts/replica-host";
 
@@ -14,12 +14,19 @@ export type FailoverCheck = {
   readonly checkedUnixMs: number;
 };
 
+const ERRORS = defineErrors({
+  NETWORK_UNSET: {
+    retryable: false,
+    hint: "Choose a network for the item (osr item update --network).",
+  },
+});
+
 const NETWORK_UNSET: ReplicaObjection = {
-  code: "NETWORK_UNSET",
+  code: ERRORS.NETWORK_UNSET.code,
   level: "warning",
   message:
     "No network of the recovery site is chosen: after a failover the machine has no network card.",
-  hint: "Choose one for the item (osr item update --network).",
+  hint: ERRORS.NETWORK_UNSET.hint,
 };
 
 /**

@@ -1,3 +1,4 @@
+import { defineErrors } from "@osr/base/errors";
 import type { JsonObject } from "@osr/base/json-value";
 import { MINUTE_MS, SECOND_MS } from "@osr/base/units";
 import type { FabricMachine } from "@osr/contracts/fabric-protocol";
@@ -11,6 +12,17 @@ const HEARTBEAT_MS_MAX = 15 * MINUTE_MS;
 
 /** Agents report every 15 s to the configuration server, and it as often to the vault; twice that is nothing to talk about. */
 const REPORTED_MS_MAX = MINUTE_MS;
+
+const ITEM_HEALTH = defineErrors({
+  MACHINE_SILENT: {
+    retryable: true,
+    hint: "Start the mobility service, and check that port 443 of the configuration server is reached.",
+  },
+  RPO_EXCEEDED: {
+    retryable: true,
+    hint: "Look at the backlog of each hop of the item's disks, and at its other errors.",
+  },
+});
 
 export type ItemHealth = "None" | "Normal" | "Warning" | "Critical";
 
@@ -39,13 +51,12 @@ export function itemSymptoms(facts: {
   const lastSeen = machine?.lastSeenUnixMs;
   if (machine === undefined || lastSeen === undefined || nowUnixMs - lastSeen > HEARTBEAT_MS_MAX)
     symptoms.push({
-      code: "MACHINE_SILENT",
+      code: ITEM_HEALTH.MACHINE_SILENT.code,
       level: "Error",
       message: "The mobility service of the machine has not been heard of for 15 minutes.",
       causes:
         "The machine or its mobility service is stopped, or it does not reach the configuration server.",
-      remedy:
-        "Start the mobility service, and check that port 443 of the configuration server is reached.",
+      remedy: ITEM_HEALTH.MACHINE_SILENT.hint,
     });
   for (const { code, message, hint } of machine?.facts?.health ?? [])
     symptoms.push({
@@ -59,11 +70,11 @@ export function itemSymptoms(facts: {
   const ageMs = newestPointUnixMs === undefined ? 0 : nowUnixMs - newestPointUnixMs;
   if (ageMs > rpoThresholdMinutes * MINUTE_MS)
     symptoms.push({
-      code: "RPO_EXCEEDED",
+      code: ITEM_HEALTH.RPO_EXCEEDED.code,
       level: "Warning",
       message: `The newest recovery point is ${Math.round(ageMs / MINUTE_MS)} min old, the policy's threshold is ${rpoThresholdMinutes} min.${asOf(facts)}`,
       causes: "The machine changes faster than its data is uploaded, or no point could be made.",
-      remedy: "Look at the backlog of each hop of the item's disks, and at its other errors.",
+      remedy: ITEM_HEALTH.RPO_EXCEEDED.hint,
     });
   return symptoms.toSorted((a, b) => rank(a) - rank(b));
 }

@@ -1,3 +1,4 @@
+import { defineErrors } from "@osr/base/errors";
 import type { JsonObject } from "@osr/base/json-value";
 import { isoTime } from "@osr/base/platform/iso-time";
 import { HOUR_MS, MINUTE_MS, formatDuration } from "@osr/base/units";
@@ -18,6 +19,17 @@ export const CLOCK_SKEW_MS_MAX = MINUTE_MS;
 const CERTIFICATE_WARNING_DAYS = 7;
 const DAY_MS = 24 * HOUR_MS;
 const NEVER = "9999-12-31T23:59:59.9999999";
+
+const SERVER_HEALTH = defineErrors({
+  HEARTBEAT_MISSING: {
+    retryable: true,
+    hint: "Check that it runs and that the vault can be reached from it. Replication goes on meanwhile.",
+  },
+  CERTIFICATE_EXPIRING: {
+    retryable: true,
+    hint: "It is renewed by itself at two thirds of its life; look why that has not happened.",
+  },
+});
 
 export type Health = "Normal" | "Warning" | "Critical";
 
@@ -191,9 +203,9 @@ function silence(lastMs: number, who: string, nowMs: number): Problem[] {
   return [
     {
       level: "Error",
-      code: "HEARTBEAT_MISSING",
+      code: SERVER_HEALTH.HEARTBEAT_MISSING.code,
       message: `${who} has not been heard of since ${isoTime(lastMs)}.`,
-      hint: "Check that it runs and that the vault can be reached from it. Replication goes on meanwhile.",
+      hint: SERVER_HEALTH.HEARTBEAT_MISSING.hint,
     },
   ];
 }
@@ -203,13 +215,13 @@ export function expiry(
   expiresMs: number,
   whose: string,
   nowMs: number,
-  hint = "It is renewed by itself at two thirds of its life; look why that has not happened.",
+  hint: string = SERVER_HEALTH.CERTIFICATE_EXPIRING.hint,
 ): readonly Problem[] {
   if (daysLeft(expiresMs, nowMs) > CERTIFICATE_WARNING_DAYS) return [];
   return [
     {
       level: expiresMs <= nowMs ? "Error" : "Warning",
-      code: "CERTIFICATE_EXPIRING",
+      code: SERVER_HEALTH.CERTIFICATE_EXPIRING.code,
       message: `The certificate ${whose} is valid until ${isoTime(expiresMs)}.`,
       hint,
     },

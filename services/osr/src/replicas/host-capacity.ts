@@ -1,6 +1,7 @@
 import { readFileSync, statfsSync } from "node:fs";
 import { availableParallelism } from "node:os";
 
+import { type ErrorInfo, defineErrors } from "@osr/base/errors";
 import { GIB, KIB } from "@osr/base/units";
 import type { ReplicaObjection } from "@osr/contracts/replica-host";
 
@@ -20,6 +21,21 @@ export type CapacityNeed = {
   readonly diskBytes: number;
 };
 
+const CAPACITY = defineErrors({
+  CAPACITY_CPU: {
+    retryable: false,
+    hint: "Choose a smaller target size, or another host; the machine runs all the same, slower.",
+  },
+  CAPACITY_MEMORY: {
+    retryable: true,
+    hint: "Choose a smaller target size, end other machines there, or give the host more memory.",
+  },
+  CAPACITY_DISK: {
+    retryable: true,
+    hint: "Free space in the replica host's folder: what is written by and moved to failed-over machines lies there.",
+  },
+});
+
 /** A machine with less than this to write to stops at its first log files. */
 const DISK_FREE_BYTES_MIN = GIB;
 
@@ -34,30 +50,26 @@ export function capacityObjections(
   const objections: ReplicaObjection[] = [];
   const object = (
     level: ReplicaObjection["level"],
-    code: string,
+    { code, hint }: ErrorInfo,
     message: string,
-    hint: string,
   ): void => void objections.push({ code, level, message, hint });
   if (need.cpuCount > host.cpuCount)
     object(
       "warning",
-      "CAPACITY_CPU",
+      CAPACITY.CAPACITY_CPU,
       `the machine has ${need.cpuCount} CPUs, the replica host ${host.cpuCount}`,
-      "Choose a smaller target size, or another host; the machine runs all the same, slower.",
     );
   if (need.memoryBytes > host.memoryFreeBytes)
     object(
       need.memoryBytes > host.memoryBytes ? "error" : "warning",
-      "CAPACITY_MEMORY",
+      CAPACITY.CAPACITY_MEMORY,
       `the machine has ${gibibytes(need.memoryBytes)} of memory, the replica host ${gibibytes(host.memoryFreeBytes)} free of ${gibibytes(host.memoryBytes)}`,
-      "Choose a smaller target size, end other machines there, or give the host more memory.",
     );
   if (need.diskBytes > host.diskFreeBytes)
     object(
       host.diskFreeBytes < DISK_FREE_BYTES_MIN ? "error" : "warning",
-      "CAPACITY_DISK",
+      CAPACITY.CAPACITY_DISK,
       `the machine's disks have ${gibibytes(need.diskBytes)}, the replica host ${gibibytes(host.diskFreeBytes)} free`,
-      "Free space in the replica host's folder: what is written by and moved to failed-over machines lies there.",
     );
   return objections;
 }
