@@ -24,6 +24,16 @@ export type ProtectedMachine = {
   readonly policyId: Uuid;
   readonly processServerId?: Uuid | undefined;
   readonly health: "Normal" | "Warning" | "Critical";
+  /** What is wrong with it at the moment, worst first. */
+  readonly symptoms: readonly MachineSymptom[];
+};
+
+export type MachineSymptom = {
+  readonly code: string;
+  readonly level: "Warning" | "Error";
+  readonly message: string;
+  /** ARM's HealthError. */
+  readonly error: JsonObject;
 };
 
 /** How parts of the vault wish something of a fabric. */

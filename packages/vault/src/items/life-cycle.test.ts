@@ -317,3 +317,28 @@ test("disabling keeps the data, or deletes all of it and says how much that was"
   assert.equal(await names(), 0);
   assert.equal(await life.wish(), undefined);
 });
+
+test("what is wrong with items now is the vault's health, and what happened is events", async () => {
+  await using life = await protectedLife(postgres);
+  const health = async (): Promise<{ issues: { summaryCode: string }[] }> =>
+    (await life.vault.request("GET", `${VAULT_PATH}/replicationVaultHealth/default?${VERSION}`))
+      .body.properties.protectedItemsHealth;
+  const wrong = { code: "CHANGES_LOST", message: "lost", hint: "wait" };
+  await life.report({ state: "critical", health: [wrong] });
+  const { issues } = await health();
+  assert.deepEqual(
+    issues.map(({ summaryCode }) => summaryCode),
+    ["CHANGES_LOST", "RPO_EXCEEDED"],
+  );
+  assert.deepEqual((issues[0] as any).affectedResourceCorrelationIds, [life.machineId]);
+  await life.report({});
+  assert.deepEqual(
+    (await health()).issues.map(({ summaryCode }) => summaryCode),
+    ["RPO_EXCEEDED"],
+  );
+  const events = await life.vault.request("GET", `${VAULT_PATH}/replicationEvents?${VERSION}`);
+  assert.deepEqual(
+    events.body.value.map(({ properties }: any) => properties.eventCode),
+    ["FABRIC_REGISTERED"],
+  );
+});

@@ -11,7 +11,7 @@ import { armIdOf } from "../resources/resource-body.ts";
 import type { VaultContext } from "../vault-context.ts";
 import { itemPath } from "./item-body.ts";
 import { machineGrantOf } from "./disk-grants.ts";
-import { healthOf, itemSymptoms } from "./item-health.ts";
+import { healthErrorBody, healthOf, itemSymptoms } from "./item-health.ts";
 import { ItemKeys } from "./item-keys.ts";
 import { readItems } from "./item-reading.ts";
 import { type ItemRow, excludedDisksOf, groupIdOf, knownDisksOf } from "./item-row.ts";
@@ -95,6 +95,10 @@ export class StoredItems implements FabricItems {
         policyId: row.policy_id,
         processServerId: machine?.facts?.processServerId ?? row.process_server_id ?? undefined,
         health: health === "None" ? "Normal" : health,
+        symptoms: symptoms.map((symptom) => ({
+          ...symptom,
+          error: healthErrorBody(symptom, nowUnixMs, row.machine_id),
+        })),
       };
     });
   }

@@ -5,7 +5,7 @@ import { certificateFacts } from "@osr/certificates/certificate-facts";
 import { type ResourceRoute, type VaultRequest, accepted, ok } from "../arm/resource-routes.ts";
 import { routesOf } from "../arm/route-table.ts";
 import type { VaultDatabase } from "../database/database.ts";
-import type { FabricItems, ProtectedMachine } from "../fabric/desired-items.ts";
+import type { FabricItems, MachineSymptom, ProtectedMachine } from "../fabric/desired-items.ts";
 import type { VaultContext } from "../vault-context.ts";
 import { type Health, expiry, fabricErrors, healthErrorBody, worst } from "./fabric-body.ts";
 import { fabricsOf } from "./fabric-row.ts";
@@ -15,6 +15,8 @@ const ACTION = "Microsoft.RecoveryServices/vaults/replicationVaultHealth";
 const route = routesOf(ACTION);
 const USAGES_ACTION = "Microsoft.RecoveryServices/vaults";
 
+/** Machines that an issue of the vault's health names; each item tells of itself. */
+const AFFECTED_MAX = 1000;
 const CERTIFICATE_HINT =
   "The vault renews its own certificate; put a newer one in the place of one that was given to it. Files are read again twice a day.";
 
@@ -149,7 +151,7 @@ function healthBody(
       vaultErrors: [...vaultErrors],
       protectedItemsHealth: {
         resourceCount: machines.length,
-        issues: [],
+        issues: itemIssues(machines),
         categorizedResourceCounts: counted(machines),
       },
       fabricsHealth: fabricHealth,
@@ -157,6 +159,30 @@ function healthBody(
     }),
     name: request.vault.name,
   };
+}
+
+/** Current symptoms of all items: one for each code with all whom it concerns, the worst first and then what concerns most. */
+function itemIssues(machines: readonly ProtectedMachine[]): readonly JsonObject[] {
+  const byCode = new Map<string, { readonly symptom: MachineSymptom; readonly ids: Uuid[] }>();
+  for (const { machineId, symptoms } of machines)
+    for (const symptom of symptoms) {
+      const known = byCode.get(symptom.code);
+      if (known === undefined) byCode.set(symptom.code, { symptom, ids: [machineId] });
+      else if (known.ids.at(-1) !== machineId) known.ids.push(machineId);
+    }
+  const rank = ({ level }: MachineSymptom): number => (level === "Error" ? 0 : 1);
+  return [...byCode.values()]
+    .toSorted((a, b) => rank(a.symptom) - rank(b.symptom) || b.ids.length - a.ids.length)
+    .map(({ symptom, ids }) => ({
+      summaryCode: symptom.code,
+      category: "Replication",
+      severity: symptom.level,
+      summaryMessage: symptom.message,
+      affectedResourceType: "replicationProtectedItems",
+      affectedResourceSubtype: "InMageAzureV2",
+      affectedResourceCorrelationIds: ids.slice(0, AFFECTED_MAX),
+      error: symptom.error,
+    }));
 }
 
 function counted(all: readonly { readonly health: Health }[]): JsonObject {
