@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { must } from "@osr/base/assert";
 import { OsrError } from "@osr/base/errors";
 import { SECOND_MS } from "@osr/base/units";
+import { NODE_FLAGS } from "@osr/service-mobility-service/node-flags";
 
 import { BENCH_ERRORS } from "../bench-errors.ts";
 import { endChild, spawnTied } from "../machine/command.ts";
@@ -20,7 +21,8 @@ export type TrackingChild = AsyncDisposable & {
 };
 
 export async function startTracking(diskName: string): Promise<TrackingChild> {
-  const child = spawnTied(process.execPath, [MAIN, diskName], {
+  // As the service runs: its flags decide how fast events are read.
+  const child = spawnTied(process.execPath, [...NODE_FLAGS, MAIN, diskName], {
     stdio: ["pipe", "pipe", "inherit"],
   });
   const lines = createInterface(must(child.stdout, "its output is a pipe"))[Symbol.asyncIterator]();
