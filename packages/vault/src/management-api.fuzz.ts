@@ -124,7 +124,8 @@ export const managementApiFuzz: FuzzTarget = {
         await ask(life, operation, sent);
       }
     });
-    const report = await fuzzTarget(this.name, this.summary, property).attempt(seed, runs);
+    const target = fuzzTarget(this.name, this.summary, property, { isStateful: true });
+    const report = await target.attempt(seed, runs);
     assert.ok(report !== undefined || asked.size >= Math.min(runs, operations.length));
     return report;
   },

@@ -9,17 +9,25 @@ export type FuzzTarget = {
   attempt(seed: number, runs: number): Promise<string | undefined>;
 };
 
-/** `property` fails for a finding: wrong data, an error that is none of ours, a limit that does not hold. */
+/**
+ * `property` fails for a finding: wrong data, an error that is none of ours, a limit that does not hold. Where it is not a function of its input alone (a server
+ * has a state), a smaller input proves nothing: `isStateful` reports the first as it is.
+ */
 export function fuzzTarget<Ts>(
   name: string,
   summary: string,
   property: fc.IRawProperty<Ts>,
+  { isStateful = false }: { readonly isStateful?: boolean } = {},
 ): FuzzTarget {
   return {
     name,
     summary,
     attempt: async (seed, runs) => {
-      const details = await fc.check(property, { seed, numRuns: runs });
+      const details = await fc.check(property, {
+        seed,
+        numRuns: runs,
+        endOnFailure: isStateful,
+      });
       if (!details.failed) return undefined;
       const { errorInstance } = details;
       const error = errorInstance instanceof Error ? errorInstance.stack : "";
