@@ -24,6 +24,8 @@ const ENDED_MS_MAX = 5 * MINUTE_MS;
 const BOOTED_MS_MAX = 2 * MINUTE_MS;
 /** A second boot would have come by then. */
 const AGAIN_MS = 3 * SECOND_MS;
+/** State and health of an agent that has stopped because its machine was failed over. */
+const SAYS_FENCED = /^(idle|critical), .*(FAILED_OVER|LOG_FENCED)/;
 const FENCED_MS_MAX = MINUTE_MS;
 
 /** With real machines of the recovery site, the vault killed more than once in a job: one machine is started, it boots once, and none is left. */
@@ -169,12 +171,12 @@ async function isFenced(plane: ControlPlane, real: RealMachine): Promise<void> {
   const look = async (): Promise<boolean> => {
     const { state, health } = await real.status();
     said = [state, ...health.map(({ code, message }) => `${code} ${message}`)].join(", ");
-    return state !== "protected";
+    return SAYS_FENCED.test(said);
   };
   await until("the source stops", look, FENCED_MS_MAX).catch(() => undefined);
   plane.context.check(
     "real machines: the source is fenced, and says so",
-    /^(idle|critical).*FAILED_OVER|LOG_FENCED/.test(said),
+    SAYS_FENCED.test(said),
     said,
   );
 }
