@@ -2,6 +2,9 @@ import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+/** Memory as a file system. */
+export const MEMORY_FOLDER = "/dev/shm";
+
 /** The folder of one run, removed with everything in it when it is disposed. */
 export type RunFolder = AsyncDisposable & {
   readonly path: string;

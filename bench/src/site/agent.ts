@@ -11,6 +11,7 @@ import type { MobilityStatus } from "@osr/mobility-service/mobility-status";
 
 import { BENCH_ERRORS } from "../bench-errors.ts";
 import { endChild, hasEnded, spawnTied } from "../machine/command.ts";
+import { MEMORY_FOLDER, type RunFolder, makeRunFolder } from "../run-folder.ts";
 import type { Enrolment } from "./site.ts";
 
 const STOP_MS_MAX = 30 * SECOND_MS;
@@ -28,15 +29,18 @@ export type MadePoint = {
 export class Agent implements AsyncDisposable {
   readonly #child: ChildProcess;
   readonly #files: { readonly log: string; readonly status: string };
+  readonly #kept: RunFolder;
   readonly #signal: AbortSignal;
 
   private constructor(
     child: ChildProcess,
     files: { readonly log: string; readonly status: string },
+    kept: RunFolder,
     signal: AbortSignal,
   ) {
     this.#child = child;
     this.#files = files;
+    this.#kept = kept;
     this.#signal = signal;
   }
 
@@ -53,7 +57,9 @@ export class Agent implements AsyncDisposable {
     const { enrolment, diskName, signal, program } = options;
     const at = (name: string): string => join(enrolment.folder, name);
     const enrolled = JSON.parse(await readFile(at("mobility-service.json"), "utf8")) as object;
-    const status = at("status.json");
+    // Beside its status it keeps what outlives it, in memory, as where it is installed.
+    const kept = await makeRunFolder(MEMORY_FOLDER);
+    const status = join(kept.path, "status.json");
     const configuration = {
       ...enrolled,
       authority: at("authority.pem"),
@@ -67,7 +73,7 @@ export class Agent implements AsyncDisposable {
     const child = spawnTied(process.execPath, [program, "run", "--config", at("run.json")], {
       stdio: ["ignore", log.fd, log.fd],
     });
-    return new Agent(child, { log: at("agent.log"), status }, signal);
+    return new Agent(child, { log: at("agent.log"), status }, kept, signal);
   }
 
   get pid(): number {
@@ -119,7 +125,11 @@ export class Agent implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await endChild(this.#child, STOP_MS_MAX);
+    try {
+      await endChild(this.#child, STOP_MS_MAX);
+    } finally {
+      await this.#kept[Symbol.asyncDispose]();
+    }
   }
 
   #log(): readonly Record<string, unknown>[] {

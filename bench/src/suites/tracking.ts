@@ -11,7 +11,7 @@ import { SeededBytes } from "../data/seeded-bytes.ts";
 import { endChild, hasEnded, spawnTied } from "../machine/command.ts";
 import { attachLoop } from "../machine/loop-device.ts";
 import { INFORMATION, below } from "../row.ts";
-import { makeRunFolder } from "../run-folder.ts";
+import { MEMORY_FOLDER, makeRunFolder } from "../run-folder.ts";
 import { median, pairedLossPercent } from "../statistics.ts";
 import type { Suite, SuiteContext } from "../suite.ts";
 import { startTracking } from "../tracking/tracking-child.ts";
@@ -30,8 +30,6 @@ const PAIRS_MIN = 30;
 const INTERVAL_PERCENT = 3;
 const SAID_PAIRS = 20;
 const SEED = "tracking-1";
-/** Memory as a file system, so that the device is as fast as one can be. */
-const MEMORY_FOLDER = "/dev/shm";
 
 type Pair = { readonly without: number; readonly with: number };
 
@@ -42,6 +40,7 @@ export const tracking: Suite = {
   async run(context) {
     const { folder } = context;
     {
+      // The device is as fast as one can be.
       await using memory = await makeRunFolder(MEMORY_FOLDER);
       await onDevice(context, memory.path, "loop device over memory");
     }
