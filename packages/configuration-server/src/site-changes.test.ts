@@ -103,6 +103,42 @@ test("a machine is told once to shut down, and its silence is the answer", async
   assert.equal(after.shutDownOrder, undefined);
 });
 
+test("orders of a wish that was kept when the configuration server was killed are begun when it is back", async () => {
+  await using vault = await FakeVault.start();
+  await using site = await new TestSite().start();
+  await site.register(vault);
+  using agent = await site.enrol("mobility-service");
+  await agent.report();
+  const [shutDown, refresh] = ["shut down", "refresh"].map((name) => uuidOfName("order", name));
+  const before = (await agent.settings())!;
+  vault.wish({
+    orders: [
+      { id: shutDown!, kind: "shut-down-machine", machineId: agent.id },
+      { id: refresh!, kind: "refresh" },
+    ],
+  });
+  assert.equal((await agent.settings(before.revision))!.shutDownOrder, shutDown);
+  await site.stop();
+  {
+    // As if it had been killed between keeping the wish and beginning its orders.
+    using beside = await openSite(
+      { secret: site.secret, stateFolder: join(site.folder, "state") },
+      { clock: systemClock, randomness: systemRandomness },
+    );
+    beside.state.dropOrderResult(refresh!);
+  }
+  const told = vault.statuses.length;
+  await site.start();
+  assert.equal((await agent.settings())!.shutDownOrder, shutDown);
+  const stateOf = (orderId: string): string | undefined =>
+    vault.statuses
+      .slice(told)
+      .at(-1)
+      ?.orderResults.find((result) => result.orderId === orderId)?.state;
+  while (stateOf(refresh!) !== "succeeded") await vault.changed.next(AbortSignal.timeout(10_000));
+  assert.equal(stateOf(shutDown!), "running");
+});
+
 test("a certificate is renewed after two thirds of its life, with a new key and the same names", async () => {
   await using site = await new TestSite().start();
   using gateway = await site.enrol("process-server");

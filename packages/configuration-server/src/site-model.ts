@@ -75,7 +75,10 @@ export class SiteModel {
     this.orders = new Orders(state, this.machines, clock);
     this.#assignments = state.assignments();
     const desired = state.kept(DESIRED, desiredFabricShape);
-    if (desired !== undefined) this.#take(desired);
+    if (desired === undefined) return;
+    this.#take(desired);
+    // A process that was killed may have kept the wish and not begun its orders, and nobody sends what is kept already.
+    this.orders.apply(desired.orders);
   }
 
   /** Of the vault's wish; 0: none is known. */

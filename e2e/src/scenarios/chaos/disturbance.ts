@@ -1,7 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 
-import { must } from "@osr/base/assert";
 import { SECOND_MS } from "@osr/base/units";
 
 import { type ControlPlane, until } from "./control-plane.ts";
@@ -51,7 +50,8 @@ export function configurationServerDies(
   when: "before" | "after",
 ): Disturbance {
   const kill = async (): Promise<undefined> => {
-    const pid = must(await site.rolePid("configuration-server"), "the configuration server runs");
+    // It may yet be on its way back from the death before.
+    const pid = await until("the configuration server", () => site.rolePid("configuration-server"));
     process.kill(pid, "SIGKILL");
   };
   return { name: `configuration server killed ${when} it is told`, [when]: kill };
