@@ -75,10 +75,7 @@ export class SiteModel {
     this.orders = new Orders(state, this.machines, clock);
     this.#assignments = state.assignments();
     const desired = state.kept(DESIRED, desiredFabricShape);
-    if (desired === undefined) return;
-    this.#take(desired);
-    // A process that was killed may have kept the wish and not begun its orders, and nobody sends what is kept already.
-    this.orders.apply(desired.orders);
+    if (desired !== undefined) this.#take(desired);
   }
 
   /** Of the vault's wish; 0: none is known. */
@@ -90,7 +87,6 @@ export class SiteModel {
   setDesired(desired: DesiredFabric): void {
     this.#ports.state.keep(DESIRED, desired);
     this.#take(desired);
-    if (this.orders.apply(desired.orders)) this.reportable.beat();
     this.#place();
     this.changed.beat();
   }
@@ -171,9 +167,11 @@ export class SiteModel {
     return [healthError(CONFIGURATION_SERVER_ERRORS.NO_PROCESS_SERVER, message)];
   }
 
+  /** Also of what was kept: whoever was killed may not have begun its orders, and the vault sends no wish twice. */
   #take(desired: DesiredFabric): void {
     this.#desired = desired;
     this.#items = new Map(desired.items.map((item) => [item.grant.machineId, item]));
+    if (this.orders.apply(desired.orders)) this.reportable.beat();
   }
 
   #placeAndTell(): void {
