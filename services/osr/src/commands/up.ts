@@ -1,5 +1,8 @@
 import { join, resolve } from "node:path";
 
+import { must } from "@osr/base/assert";
+import { systemClock } from "@osr/base/platform/system-clock";
+import { systemScheduler } from "@osr/base/platform/system-scheduler";
 import type { UpOptions } from "@osr/cli/program";
 
 import { aborted } from "../interruption.ts";
@@ -21,11 +24,14 @@ export async function up(options: UpOptions, signal: AbortSignal): Promise<void>
   const roles: RoleProcess[] = [];
   const start = async (name: string, configFile: string): Promise<void> => {
     const role = new RoleProcess({
+      main: must(process.argv[1], "this process was started from a file"),
       words: [name, "run"],
       configFile,
       logFile: join(folder.root, `${name}.log`),
       left,
       say,
+      clock: systemClock,
+      scheduler: systemScheduler,
     });
     roles.push(role);
     await role.start();
