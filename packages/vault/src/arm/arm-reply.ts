@@ -65,6 +65,9 @@ const STATUS_OF: Readonly<Record<string, number>> = {
   STOPPING: 503,
   VAULT_STOPPING: 503,
   STORE_UNAVAILABLE: 503,
+  REPLICA_HOST_AWAY: 503,
+  REPLICA_HOST_STOPPING: 503,
+  REPLICA_UNADOPTED: 503,
 };
 
 /** `{"error":{…}}` as ARM has it; `details` carries what a program may use. */

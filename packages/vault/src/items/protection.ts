@@ -1,7 +1,9 @@
 import { OsrError, defineErrors } from "@osr/base/errors";
 import type { JsonObject, JsonValue } from "@osr/base/json-value";
+import { type RetryPolicy, retried } from "@osr/base/retry";
 import type { Uuid } from "@osr/base/uuid";
 import type { SessionDisk } from "@osr/contracts/agent-protocol";
+import type { ReplicaFacts } from "@osr/contracts/replica-host";
 import { diskIdOf } from "@osr/repository/disk-id";
 import { diskPrefix, recoveryPointPrefix } from "@osr/repository/object-names";
 import { listAll } from "@osr/repository/object-store";
@@ -35,6 +37,9 @@ export const PROTECTION_ERRORS = defineErrors({
     hint: "The failed-over machine still reads its disks from the replicated data. Wait until they are on local storage, or disable without deleting data.",
   },
 });
+
+/** Looking at a machine does not wait for a host that is being replaced, but a job does, for about a minute. */
+const LOOK_RETRY: RetryPolicy = { attemptsMax: 12, delayFirstMs: 200, delayMaxMs: 10_000 };
 
 export type ItemInput = { readonly itemId: Uuid };
 export type DisableInput = { readonly itemId: Uuid; readonly deletesData: boolean };
@@ -122,8 +127,8 @@ export function disableOperation(context: VaultContext): Operation<DisableInput>
     ],
     run: async (job, { itemId, deletesData }) => {
       const row = await itemOf(context, job, itemId);
-      await job.task("DisableProtectionPrerequisitesCheckTask", async () => {
-        if (deletesData) await checkReplica(context, row);
+      await job.task("DisableProtectionPrerequisitesCheckTask", async (signal) => {
+        if (deletesData) await checkReplica(context, row, signal);
         return null;
       });
       await job.task("DisableProtectionTask", () => Promise.resolve(null));
@@ -164,10 +169,15 @@ export function disableOperation(context: VaultContext): Operation<DisableInput>
   };
 }
 
-async function checkReplica(context: VaultContext, row: ItemRow): Promise<void> {
+async function checkReplica(
+  context: VaultContext,
+  row: ItemRow,
+  signal: AbortSignal,
+): Promise<void> {
   const replica = replicaOf(row.replica);
   if (replica === undefined) return;
-  const facts = await context.replicas.facts(replica.replicaId);
+  const look = (): Promise<ReplicaFacts | undefined> => context.replicas.facts(replica.replicaId);
+  const facts = await retried(look, LOOK_RETRY, { ...context, signal });
   if (facts === undefined || facts.isLocal) return;
   throw new OsrError(
     PROTECTION_ERRORS.REPLICA_NEEDS_DATA,

@@ -80,6 +80,32 @@ test("console and screen of a failed-over machine are shown, and refused while n
   assert.equal((await own(life, "console", "&bytes=0")).status, 400);
 });
 
+test("while the replica host is away, looking says so, and a job that has to know waits for it", async () => {
+  await using life = await protectedLife(postgres);
+  await life.sr.replicationProtectedItems.beginUnplannedFailoverAndWait(...life.at, {
+    properties: {
+      failoverDirection: "PrimaryToRecovery",
+      sourceSiteOperations: "NotRequired",
+      providerSpecificDetails: { instanceType: "InMageAzureV2" },
+    },
+  });
+  for (const name of ["console", "screenshot"]) {
+    life.site.looksAway = 1;
+    const { status, body } = await own(life, name);
+    const [detail] = body.error.details;
+    assert.deepEqual([status, body.error.code], [503, "REPLICA_HOST_AWAY"]);
+    assert.equal(detail.recommendedAction, "Start the replica host.");
+    assert.equal((await own(life, name)).status, 200);
+  }
+  await life.sr.replicationProtectedItems.beginFailoverCommitAndWait(...life.at);
+  life.site.looksAway = 2;
+  await life.sr.replicationProtectedItems.beginDeleteAndWait(...life.at, {
+    properties: {
+      replicationProviderInput: { instanceType: "InMage", replicaVmDeletionStatus: "Delete" },
+    },
+  });
+});
+
 test("the age of the newest point is explained, and what the vault has in the storage account is counted", async () => {
   await using life = await protectedLife(postgres);
   const rpo = (await own(life, "rpo")).body.properties;

@@ -13,7 +13,9 @@ import type {
  * - a call with a lease token below the highest one seen is refused with LEASE_STALE and has no effect;
  * - a `start` that fails or is aborted leaves nothing of the replica;
  * - a replica outlives the vault and, where its disks are not local yet, waits while nobody serves them: a successor
- *   of the host takes over all that its predecessor ran.
+ *   of the host takes over all that its predecessor ran;
+ * - a host that is away is waited for by `preflight`, `start` and `destroy`, about a minute; what only looks (`facts`, `list`, `console`, `screenshot`)
+ *   is answered or fails within some seconds.
  */
 export interface ReplicaHost {
   /** Empty where nothing is in the way. */

@@ -1,4 +1,4 @@
-import { OsrError } from "@osr/base/errors";
+import { type ErrorInfo, OsrError } from "@osr/base/errors";
 import { type Uuid, uuidOfName } from "@osr/base/uuid";
 
 import { LeaseGate } from "../replicas/lease-gate.ts";
@@ -10,6 +10,13 @@ import type {
   ReplicaSpec,
 } from "@osr/contracts/replica-host";
 import type { ReplicaHost } from "../replicas/replica-host.ts";
+
+/** What the client of the real host throws. */
+const HOST_AWAY: ErrorInfo = {
+  code: "REPLICA_HOST_AWAY",
+  retryable: true,
+  hint: "Start the replica host.",
+};
 
 /** The machines of a recovery site, in memory: they outlive the hosts that run them, as real ones do. */
 export class FakeRecoverySite {
@@ -23,6 +30,8 @@ export class FakeRecoverySite {
   objections: readonly ReplicaObjection[] = [];
   /** Makes the next start fail with this message. */
   failsNext: string | undefined;
+  /** Looks at machines that fail from now on, as where the host is away. */
+  looksAway = 0;
 }
 
 /** A replica host without machines; passes the contract of the real one. */
@@ -84,7 +93,11 @@ export class FakeReplicaHost implements ReplicaHost {
     return Promise.resolve();
   }
 
-  facts(replicaId: Uuid): Promise<ReplicaFacts | undefined> {
+  async facts(replicaId: Uuid): Promise<ReplicaFacts | undefined> {
+    if (this.site.looksAway > 0) {
+      this.site.looksAway -= 1;
+      throw new OsrError(HOST_AWAY, "the replica host does not answer");
+    }
     return Promise.resolve(this.site.replicas.get(replicaId));
   }
 

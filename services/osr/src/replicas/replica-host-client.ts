@@ -4,8 +4,8 @@ import { OsrError, defineErrors, messageOf } from "@osr/base/errors";
 import { type Shape, parseJson } from "@osr/base/json-shape";
 import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
-import { retried } from "@osr/base/retry";
-import { MIB, MINUTE_MS } from "@osr/base/units";
+import { type RetryPolicy, retried } from "@osr/base/retry";
+import { MIB, MINUTE_MS, SECOND_MS } from "@osr/base/units";
 import type { Uuid } from "@osr/base/uuid";
 import {
   type AskedBy,
@@ -34,18 +34,23 @@ const REPLY_BYTES_MAX = 64 * MIB;
 const CALL_MS = MINUTE_MS;
 /** Longer than the host allows a start to take. */
 const START_MS = 20 * MINUTE_MS;
-/** A host that was killed is back within this; every call may be repeated. */
-const RETRY = { attemptsMax: 12, delayFirstMs: 200, delayMaxMs: 10_000 };
+/** A host that was killed is back within this, and jobs wait for it; every call may be repeated. */
+const RETRY: RetryPolicy = { attemptsMax: 12, delayFirstMs: 200, delayMaxMs: 10_000 };
+/** Of what people look at: they are told that the host is away instead of being kept waiting. */
+const LOOK_MS = 5 * SECOND_MS;
+/** Once more, since a kept connection of a host that was replaced breaks at its first use. */
+const LOOK_RETRY: RetryPolicy = { attemptsMax: 2, delayFirstMs: 200, delayMaxMs: 200 };
 
 type Call = {
   readonly method: "GET" | "POST";
   readonly path: string;
   readonly body?: object;
   readonly timeoutMs?: number;
+  readonly retry?: RetryPolicy;
   readonly signal?: AbortSignal;
 };
 
-/** The replica host of another process, over its unix socket. */
+/** The replica host of another process, over its unix socket. Throws REPLICA_HOST_AWAY. */
 export class ReplicaHostClient implements ReplicaHost {
   readonly #socketPath: string;
 
@@ -79,30 +84,34 @@ export class ReplicaHostClient implements ReplicaHost {
 
   async facts(replicaId: Uuid): Promise<ReplicaFacts | undefined> {
     const path = REPLICA_HOST_ROUTES.replica(replicaId);
-    return (await this.#call({ method: "GET", path }, replicaReplyShape)).replica;
+    return (await this.#look(path, replicaReplyShape)).replica;
   }
 
   async list(): Promise<readonly ReplicaFacts[]> {
     const path = REPLICA_HOST_ROUTES.replicas;
-    return (await this.#call({ method: "GET", path }, replicaListShape)).replicas;
+    return (await this.#look(path, replicaListShape)).replicas;
   }
 
   async console(replicaId: Uuid, bytesMax: number): Promise<string> {
     const path = REPLICA_HOST_ROUTES.console(replicaId, bytesMax);
-    return (await this.#call({ method: "GET", path }, consoleReplyShape)).text;
+    return (await this.#look(path, consoleReplyShape)).text;
   }
 
   async screenshot(replicaId: Uuid): Promise<Buffer | undefined> {
     const path = REPLICA_HOST_ROUTES.screenshot(replicaId);
-    const { png } = await this.#call({ method: "GET", path }, screenshotReplyShape);
+    const { png } = await this.#look(path, screenshotReplyShape);
     return png === undefined ? undefined : Buffer.from(png, "base64");
+  }
+
+  #look<T>(path: string, shape: Shape<T>): Promise<T> {
+    return this.#call({ method: "GET", path, timeoutMs: LOOK_MS, retry: LOOK_RETRY }, shape);
   }
 
   #call<T>(call: Call, shape: Shape<T>): Promise<T> {
     const ports = { scheduler: systemScheduler, randomness: systemRandomness };
-    const { signal } = call;
+    const { signal, retry = RETRY } = call;
     const attempt = (): Promise<T> => this.#attempt(call, shape);
-    return retried(attempt, RETRY, { ...ports, ...(signal === undefined ? {} : { signal }) });
+    return retried(attempt, retry, { ...ports, ...(signal === undefined ? {} : { signal }) });
   }
 
   async #attempt<T>({ method, path, body, timeoutMs, signal }: Call, shape: Shape<T>): Promise<T> {
@@ -133,7 +142,8 @@ export class ReplicaHostClient implements ReplicaHost {
       reply = await promise;
     } catch (cause) {
       signal?.throwIfAborted();
-      throw new OsrError(ERRORS.REPLICA_HOST_AWAY, `the replica host: ${messageOf(cause)}`, {
+      const why = limit.aborted ? "no answer in time" : messageOf(cause);
+      throw new OsrError(ERRORS.REPLICA_HOST_AWAY, `the replica host does not answer: ${why}`, {
         cause,
       });
     }

@@ -11,6 +11,7 @@ import { OsrError } from "@osr/base/errors";
 import { silentLog } from "@osr/base/log";
 import { GIB } from "@osr/base/units";
 import { uuidOfName } from "@osr/base/uuid";
+import { systemClock } from "@osr/base/platform/system-clock";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
 import type { Scheduler } from "@osr/base/scheduler";
 import type { ReplicaSpec } from "@osr/contracts/replica-host";
@@ -171,6 +172,17 @@ test("over the socket: a caller that gives up leaves nothing of the replica behi
   await assert.rejects(client.start(asked, by, giveUp.signal), /the job was cancelled/);
   assert.deepEqual(await rig.leftovers(), []);
   assert.deepEqual(await client.list(), []);
+});
+
+test("over the socket: whoever looks at a machine while the host is away is told so within seconds", async () => {
+  const client = new ReplicaHostClient(join(tmpdir(), "osr-no-such-folder", "host.sock"));
+  const id = uuidOfName("replica");
+  const isAway = (error: unknown): boolean =>
+    error instanceof OsrError && error.code === "REPLICA_HOST_AWAY" && error.retryable;
+  const beganMs = systemClock.monotonicMs();
+  const looks = [client.list(), client.facts(id), client.console(id, 1), client.screenshot(id)];
+  await Promise.all(looks.map((look) => assert.rejects(look, isAway)));
+  assert.ok(systemClock.monotonicMs() - beganMs < 5000);
 });
 
 test("over the socket: what a machine would lack here is told before it is started", async (t) => {
