@@ -19,13 +19,13 @@ const RESULT_POLL_MS = SECOND_MS;
 /** Desires as rows: the revision grows in the transaction that changes what is wished. */
 export class StoredFabricDesires implements FabricDesires {
   readonly #database: VaultDatabase;
-  readonly #node: NodeConnection;
+  readonly #node: Pick<NodeConnection, "listen">;
   readonly #clock: Clock;
   readonly #scheduler: Scheduler;
 
   constructor(options: {
     readonly database: VaultDatabase;
-    readonly node: NodeConnection;
+    readonly node: Pick<NodeConnection, "listen">;
     readonly clock: Clock;
     readonly scheduler: Scheduler;
   }) {
@@ -68,7 +68,10 @@ export class StoredFabricDesires implements FabricDesires {
       using _ = this.#node.listen("osr_fabric", () => waiting.abort());
       const result = await this.#ended(orderId);
       if (result !== undefined) return result;
-      if (this.#clock.monotonicMs() >= deadlineMs) return this.#withdraw(orderId, timeoutMs);
+      if (this.#clock.monotonicMs() >= deadlineMs) {
+        await this.#withdraw(orderId);
+        continue;
+      }
       await this.#scheduler
         .sleep(RESULT_POLL_MS, AbortSignal.any([waiting.signal, signal]))
         .catch(() => signal.throwIfAborted());
@@ -96,19 +99,26 @@ export class StoredFabricDesires implements FabricDesires {
     };
   }
 
+  /** Throws ORDER_TIMEOUT where it was withdrawn, also by a process before this one. */
   async #ended(orderId: Uuid): Promise<OrderResult | undefined> {
     const row = await this.#database
       .selectFrom("fabric_order")
       .select(["state", "error"])
       .where("id", "=", orderId)
       .executeTakeFirst();
+    if (row?.state === "withdrawn")
+      throw new OsrError(
+        VAULT_ERRORS.ORDER_TIMEOUT,
+        "the configuration server did not carry out the order in time",
+      );
     if (row?.state !== "succeeded" && row?.state !== "failed") return undefined;
     // Checked against its shape when it arrived.
     const error = row.error as unknown as HealthError | null;
     return { orderId, state: row.state, ...(error === null ? {} : { error }) };
   }
 
-  async #withdraw(orderId: Uuid, timeoutMs: number): Promise<never> {
+  /** What has ended meanwhile stays as it ended. */
+  async #withdraw(orderId: Uuid): Promise<void> {
     await inTransaction(this.#database, async (tx) => {
       const row = await tx
         .updateTable("fabric_order")
@@ -119,10 +129,6 @@ export class StoredFabricDesires implements FabricDesires {
         .executeTakeFirst();
       if (row !== undefined) await this.changed(tx, row.fabric_id);
     });
-    throw new OsrError(
-      VAULT_ERRORS.ORDER_TIMEOUT,
-      `the configuration server did not carry out the order within ${timeoutMs} ms`,
-    );
   }
 }
 

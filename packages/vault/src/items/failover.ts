@@ -28,6 +28,7 @@ import {
   stateOf,
   targetOf,
 } from "./item-row.ts";
+import type { ItemOperation } from "./item-state.ts";
 import { networkOf, replicaSpecOf } from "./replica-spec.ts";
 import { preflight } from "./test-failover.ts";
 
@@ -126,26 +127,11 @@ export function changePointOperation(context: VaultContext): Operation<PointInpu
         return null;
       });
       // From here on no machine runs until the new one does, and the item says so if it doesn't.
-      await job.transaction("deleted", async (tx) => {
-        const now = await lockedItem(tx, itemId);
-        await setItem(tx, itemId, context.clock.unixMs(), stateOf(now), { replica: null });
-        const old = replicaOf(row.replica);
-        if (old !== undefined) await forgetReplica(tx, old.replicaId);
-        return null;
-      });
+      await replicaDeleted(context, job, row);
       const record = await startReplica(context, job, "BootProtectedEntitiesTask", spec);
       await succeed(context, job, itemId, "ChangePit", { replica: record });
     },
-    ended: async (tx, jobId, input) => {
-      const row = await lockedItem(tx, input.itemId);
-      // Refused before anything was deleted: the machine runs on as it was.
-      if (row.replica !== null)
-        await setItem(tx, row.id, context.clock.unixMs(), {
-          ...stateOf(row),
-          phase: row.phase_before,
-        });
-      else await afterFailure(context, "ChangePit")(tx, jobId, input);
-    },
+    ended: afterFailureToDelete(context, "ChangePit"),
   };
 }
 
@@ -186,6 +172,7 @@ export function cancelFailoverOperation(
         if (replica !== undefined) await context.replicas.destroy(replica.replicaId, askedBy(job));
         return null;
       });
+      await replicaDeleted(context, job, row);
       const claimGrants = await job.task("ResumeReplicationTask", async (signal) =>
         claimGrantsOf(context, { ...(await machineOf(context, row)) }, signal),
       );
@@ -195,17 +182,42 @@ export function cancelFailoverOperation(
           .set((item) => ({ resync_request: item("resync_request", "+", 1) }))
           .where("id", "=", itemId)
           .execute();
-        const replica = replicaOf(row.replica);
-        if (replica !== undefined) await forgetReplica(tx, replica.replicaId);
         return null;
       });
       await succeed(context, job, itemId, "CancelFailover", {
-        replica: null,
         claimGrants,
         tellsFabric: true,
       });
     },
-    ended: afterFailure(context, "CancelFailover"),
+    ended: afterFailureToDelete(context, "CancelFailover"),
+  };
+}
+
+/** The failed-over machine is gone, and the item has none any more. */
+async function replicaDeleted(
+  context: VaultContext,
+  job: OperationContext,
+  { id, replica }: ItemRow,
+): Promise<void> {
+  await job.transaction("deleted", async (tx) => {
+    const now = await lockedItem(tx, id);
+    await setItem(tx, id, context.clock.unixMs(), stateOf(now), { replica: null });
+    const old = replicaOf(replica);
+    if (old !== undefined) await forgetReplica(tx, old.replicaId);
+    return null;
+  });
+}
+
+/** `ended` of an operation that begins with deleting the failed-over machine: where that has not come to pass, it runs on as it was. */
+function afterFailureToDelete(
+  context: VaultContext,
+  operation: ItemOperation,
+): ReturnType<typeof afterFailure> {
+  return async (tx, jobId, input) => {
+    const row = await lockedItem(tx, input.itemId);
+    if (row.replica === null) return afterFailure(context, operation)(tx, jobId, input);
+    const state = { ...stateOf(row), phase: row.phase_before };
+    await setItem(tx, row.id, context.clock.unixMs(), state);
   };
 }
 

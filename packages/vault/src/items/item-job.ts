@@ -1,3 +1,4 @@
+import { ArmError } from "../arm/arm-error.ts";
 import type { JsonObject, JsonValue } from "@osr/base/json-value";
 import { uuidOfName, type Uuid } from "@osr/base/uuid";
 
@@ -95,7 +96,10 @@ export function afterFailure(
   };
 }
 
-/** `restart` of an operation: takes the item again, where its state still allows it. */
+/**
+ * `restart` of an operation: takes the item again, where its state still allows it and nothing else was done with it since: what the job did before it
+ * failed, such as fencing the source, is not done again.
+ */
 export function takenAgain(
   context: VaultContext,
   operation: ItemOperation,
@@ -103,6 +107,13 @@ export function takenAgain(
 ): (tx: VaultTransaction, jobId: Uuid, input: ItemJobInput) => Promise<void> {
   return async (tx, jobId, { itemId }) => {
     const row = await lockedItem(tx, itemId);
+    if (row.job_id !== jobId)
+      throw new ArmError(
+        409,
+        "JobOutdated",
+        `something else was done with ${row.name} since this job ended`,
+        "Start the operation anew.",
+      );
     const state: ItemState = begun(stateOf(row), operation, row.name);
     await setItem(tx, itemId, context.clock.unixMs(), state, { job: { id: jobId, kind } });
   };

@@ -6,7 +6,7 @@ import { ArmError, notFound } from "../arm/arm-error.ts";
 import { type ResourceRoute, type VaultRequest, accepted, ok } from "../arm/resource-routes.ts";
 import { routesOf } from "../arm/route-table.ts";
 import type { VaultDatabase, VaultTransaction } from "../database/database.ts";
-import { askedBy, taskOf } from "../items/item-job.ts";
+import { askedBy, replicaIdOf, taskOf } from "../items/item-job.ts";
 import type { Operation } from "../jobs/operation.ts";
 import { forgetReplica, replicasOf } from "../replicas/replica-machines.ts";
 import type { VaultContext } from "../vault-context.ts";
@@ -40,6 +40,7 @@ export function replicaMachineRoutes(context: VaultContext): ResourceRoute[] {
         const own = await replicasOf(tx, request.vault.id);
         if (!isUuid(replicaId) || !own.has(replicaId)) throw notFound(`replica ${replicaId}`);
         await refuseWhereUsed(tx, replicaId);
+        await refuseWhereStarting(tx, request.vault.id, replicaId);
         return accepted(
           await context.jobs.enqueue(tx, {
             vaultId: request.vault.id,
@@ -95,6 +96,28 @@ async function refuseWhereUsed(
       "ReplicaInUse",
       `the machine belongs to the protected item ${user.name}`,
       "Clean up its test failover, cancel its failover, or disable its replication first.",
+    );
+}
+
+/** Throws ArmError 409 where a job starts it: its item would say of a machine that is gone that it runs. */
+async function refuseWhereStarting(
+  tx: VaultTransaction | VaultDatabase,
+  vaultId: Uuid,
+  replicaId: Uuid,
+): Promise<void> {
+  const open = await tx
+    .selectFrom("job")
+    .select(["id", "friendly_name"])
+    .where("vault_id", "=", vaultId)
+    .where("ended_at", "is", null)
+    .execute();
+  const starter = open.find(({ id }) => replicaIdOf(id) === replicaId);
+  if (starter !== undefined)
+    throw new ArmError(
+      409,
+      "ReplicaInUse",
+      `the job ${starter.id} (${starter.friendly_name}) starts the machine`,
+      "Wait until the job has ended.",
     );
 }
 

@@ -32,6 +32,10 @@ export class FakeRecoverySite {
   failsNext: string | undefined;
   /** Looks at machines that fail from now on, as where the host is away. */
   looksAway = 0;
+  /** Makes the next destruction fail with this message. */
+  destroyFailsNext: string | undefined;
+  /** What a start waits for before it answers. */
+  started: Promise<void> = Promise.resolve();
 }
 
 /** A replica host without machines; passes the contract of the real one. */
@@ -80,17 +84,17 @@ export class FakeReplicaHost implements ReplicaHost {
     };
     this.site.replicas.set(replicaId, facts);
     this.site.effects.push(`start ${replicaId}`);
+    await this.site.started;
     return facts;
   }
 
-  destroy(replicaId: Uuid, by: AskedBy): Promise<void> {
-    try {
-      this.site.gate.pass(by);
-    } catch (error) {
-      return Promise.reject(error);
-    }
+  async destroy(replicaId: Uuid, by: AskedBy): Promise<void> {
+    this.site.gate.pass(by);
+    const message = this.site.destroyFailsNext;
+    this.site.destroyFailsNext = undefined;
+    if (message !== undefined) throw new OsrError(REPLICA_ERRORS.REPLICA_REFUSED, message);
     if (this.site.replicas.delete(replicaId)) this.site.effects.push(`destroy ${replicaId}`);
-    return Promise.resolve();
+    await Promise.resolve();
   }
 
   async facts(replicaId: Uuid): Promise<ReplicaFacts | undefined> {
