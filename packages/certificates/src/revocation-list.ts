@@ -1,7 +1,13 @@
 import "reflect-metadata";
 import { webcrypto } from "node:crypto";
 
-import { X509Certificate, X509CrlGenerator, X509CrlReason, cryptoProvider } from "@peculiar/x509";
+import {
+  X509Certificate,
+  X509Crl,
+  X509CrlGenerator,
+  X509CrlReason,
+  cryptoProvider,
+} from "@peculiar/x509";
 
 import type { Clock } from "@osr/base/clock";
 import { HOUR_MS } from "@osr/base/units";
@@ -45,6 +51,17 @@ export async function createRevocationList(
   });
   // The library's label is `CRL`, which OpenSSL does not know.
   return `${list.toString("pem").replaceAll(/(?<=BEGIN|END) CRL/g, " X509 CRL")}\n`;
+}
+
+/** The serials on a list, as `sameSerial` writes them. */
+export function revokedSerials(listPem: string): ReadonlySet<string> {
+  const list = new X509Crl(listPem.replaceAll("X509 CRL", "CRL"));
+  return new Set(list.entries.map(({ serialNumber }) => sameSerial(serialNumber)));
+}
+
+/** A serial in hex, in the one way in which two of them may be compared: lists and certificates differ in case and leading zeros. */
+export function sameSerial(serial: string): string {
+  return serial.toLowerCase().replace(/^0+/, "");
 }
 
 function date(unixMs: number): Date {

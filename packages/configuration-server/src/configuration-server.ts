@@ -1,4 +1,4 @@
-import { assert } from "@osr/base/assert";
+import { assert, must } from "@osr/base/assert";
 import type { Clock } from "@osr/base/clock";
 import { messageOf } from "@osr/base/errors";
 import type { Log } from "@osr/base/log";
@@ -100,10 +100,11 @@ export class ConfigurationServer implements Service {
     const { host, port } = this.#config;
     const { log, scheduler } = this.#ports;
     await this.#model.tick();
+    await this.#renewIdentity();
     const https = await startHttpsServer({
       host,
       port,
-      tls: await this.#tls(),
+      tls: this.#tls(),
       log,
       scheduler,
       limits: { connectionsMax: CONNECTIONS_MAX },
@@ -112,17 +113,20 @@ export class ConfigurationServer implements Service {
     log.info("configuration server is listening", { port: https.port });
     this.#listening.resolve({ port: https.port });
     try {
-      await Promise.all([this.#tickLoop(), this.#housekeeping(https), this.#linkLoop()]);
+      await Promise.all([this.#tickLoop(https), this.#housekeeping(https), this.#linkLoop()]);
     } finally {
       await https.close();
     }
   }
 
-  async #tickLoop(): Promise<void> {
+  async #tickLoop(https: HttpsServer): Promise<void> {
     const { signal } = this.#stopping;
+    let { revokedPem } = this.#model;
     while (!signal.aborted) {
       try {
         await this.#model.tick();
+        if (this.#model.revokedPem !== revokedPem) https.replaceCertificate(this.#tls());
+        ({ revokedPem } = this.#model);
       } catch (error) {
         this.#ports.log.error("the state of the site could not be looked at", { error });
       }
@@ -174,7 +178,10 @@ export class ConfigurationServer implements Service {
     const { signal } = this.#stopping;
     while (!signal.aborted) {
       try {
-        if (this.#isRenewalDue()) https.replaceCertificate(await this.#tls());
+        if (this.#isRenewalDue()) {
+          await this.#renewIdentity();
+          https.replaceCertificate(this.#tls());
+        }
         site.state.dropCertificates(clock.unixMs());
       } catch (error) {
         log.error("housekeeping failed", { error: messageOf(error) });
@@ -189,7 +196,7 @@ export class ConfigurationServer implements Service {
     return this.#ports.clock.unixMs() >= renewAtUnixMs(facts, CERTIFICATE_RENEWED_AT_SHARE);
   }
 
-  async #tls(): Promise<ServerTls> {
+  async #renewIdentity(): Promise<void> {
     const { site, clock } = this.#ports;
     const { authority } = site;
     const id = uuidOfName("configuration-server", site.fingerprint);
@@ -201,12 +208,18 @@ export class ConfigurationServer implements Service {
       usage: "server",
       clock,
     });
+  }
+
+  #tls(): ServerTls {
+    const { authority } = this.#ports.site;
+    const { certificatePem, privateKeyPem } = must(this.#identity, "the server has a certificate");
     return {
       // With the authority, so that a role that knows only its fingerprint gets it.
-      certificatePem: this.#identity.certificatePem + authority.certificatePem,
-      privateKeyPem: this.#identity.privateKeyPem,
+      certificatePem: certificatePem + authority.certificatePem,
+      privateKeyPem,
       clientAuthorityPem: authority.certificatePem,
       clientCertificate: "optional",
+      revokedPem: this.#model.revokedPem,
     };
   }
 

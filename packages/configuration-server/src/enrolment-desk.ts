@@ -182,7 +182,7 @@ export class EnrolmentDesk {
 
   #note(certificatePem: string, id: Uuid): void {
     const { serial, untilUnixMs } = certificateFacts(certificatePem);
-    this.#ports.state.addCertificate(serial, id, untilUnixMs);
+    this.#ports.state.addCertificate({ serial, memberId: id, expiresUnixMs: untilUnixMs });
   }
 
   #reply(id: Uuid, certificatePem: string): EnrolmentReply {

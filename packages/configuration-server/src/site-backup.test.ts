@@ -26,8 +26,14 @@ test("a backup makes the same site again: passphrase, accounts, roles and who wa
   const id = uuidOfName("agent");
   const member = { id, role: "mobility-service", hostName: "web", enrolledUnixMs: 5 } as const;
   site.state.addMember(member);
-  site.state.addCertificate("ab", id, systemClock.unixMs() + 1000);
+  const expiresUnixMs = Math.ceil(systemClock.unixMs() + 1000);
+  site.state.addCertificate({ serial: "ab", memberId: id, expiresUnixMs });
   site.state.revokeMember(id, 6);
+  // Enrolled again, and revoked again with its second certificate.
+  site.state.addMember(member);
+  site.state.addCertificate({ serial: "cd", memberId: id, expiresUnixMs });
+  assert.deepEqual(site.state.revokedCertificates(0), [{ serial: "ab", revokedUnixMs: 6 }]);
+  site.state.revokeMember(id, 7);
   const json = JSON.stringify(siteBackup(site.state, secret));
 
   using next = await openSite({ secret, stateFolder: join(folder, "b") }, ports);
@@ -37,8 +43,11 @@ test("a backup makes the same site again: passphrase, accounts, roles and who wa
     site.state.kept(PASSPHRASE_VERIFIER, verifierShape),
   );
   assert.equal(next.state.accountSecret("1"), "p4ssw0rd");
-  assert.deepEqual(next.state.members(), [{ ...member, revokedUnixMs: 6 }]);
-  assert.deepEqual(next.state.revokedCertificates(0), [{ serial: "ab", revokedUnixMs: 6 }]);
+  assert.deepEqual(next.state.members(), [{ ...member, revokedUnixMs: 7 }]);
+  assert.deepEqual(next.state.revokedCertificates(0), [
+    { serial: "ab", revokedUnixMs: 6 },
+    { serial: "cd", revokedUnixMs: 7 },
+  ]);
   assert.equal(JSON.stringify(siteBackup(next.state, secret)), json);
   assert.equal(next.fingerprint, site.fingerprint);
 

@@ -11,25 +11,19 @@ import {
   uuidText,
 } from "@osr/base/json-shape";
 import { KIB, MIB } from "@osr/base/units";
-import type { Uuid } from "@osr/base/uuid";
 import { ENROLLED_ROLES } from "@osr/contracts/enrolment";
 import { MACHINES_PER_FABRIC_MAX } from "@osr/contracts/site-protocol";
 
 import { CONFIGURATION_SERVER_ERRORS } from "./configuration-server-errors.ts";
 import { FABRIC_IDENTITY, type FabricIdentity, fabricIdentityShape } from "./fabric-identity.ts";
 import { PASSPHRASE_VERIFIER, verifierShape } from "./enrolment-desk.ts";
-import type { Member, SiteState } from "./site-state.ts";
+import type { KnownCertificate, Member, SiteState } from "./site-state.ts";
 
 const ROLES_MAX = 4 * MACHINES_PER_FABRIC_MAX;
 const CERTIFICATES_MAX = 100_000;
 const BACKUP_CHARS_MAX = 64 * MIB;
 
 type BackupAccount = { readonly id: string; readonly name: string; readonly secret: string };
-type BackupCertificate = {
-  readonly serial: string;
-  readonly memberId: Uuid;
-  readonly expiresUnixMs: number;
-};
 
 /** What another configuration server needs to be the one of this site. A secret as a whole. */
 export type SiteBackup = {
@@ -38,7 +32,7 @@ export type SiteBackup = {
   readonly passphraseVerifier?: string | undefined;
   readonly fabric?: FabricIdentity | undefined;
   readonly members: readonly Member[];
-  readonly certificates: readonly BackupCertificate[];
+  readonly certificates: readonly KnownCertificate[];
   readonly accounts: readonly BackupAccount[];
 };
 
@@ -61,7 +55,12 @@ const shape: Shape<SiteBackup> = object<SiteBackup>({
     ROLES_MAX,
   ),
   certificates: list(
-    object<BackupCertificate>({ serial: text(64), memberId: uuidText, expiresUnixMs: integer(0) }),
+    object<KnownCertificate>({
+      serial: text(64),
+      memberId: uuidText,
+      expiresUnixMs: integer(0),
+      revokedUnixMs: optional(integer(0)),
+    }),
     CERTIFICATES_MAX,
   ),
   accounts: list(
@@ -110,8 +109,7 @@ export function restoreSite(state: SiteState, backup: SiteBackup): void {
       state.addMember(member);
       if (member.revokedUnixMs !== undefined) state.revokeMember(member.id, member.revokedUnixMs);
     }
-    for (const { serial, memberId, expiresUnixMs } of backup.certificates)
-      state.addCertificate(serial, memberId, expiresUnixMs);
+    for (const certificate of backup.certificates) state.addCertificate(certificate);
     for (const { id, name, secret } of backup.accounts) state.putAccount({ id, name }, secret);
   });
 }

@@ -6,9 +6,11 @@ import { silentLog } from "@osr/base/log";
 import { systemClock } from "@osr/base/platform/system-clock";
 import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
+import { retried } from "@osr/base/retry";
 import { HOUR_MS } from "@osr/base/units";
 import { uuidOfName } from "@osr/base/uuid";
 import { certificateFacts } from "@osr/certificates/certificate-facts";
+import { revokedSerials, sameSerial } from "@osr/certificates/revocation-list";
 import { ENROLMENT_ROUTES } from "@osr/contracts/enrolment";
 import { keepRenewed } from "@osr/control-link/certificate-renewal";
 
@@ -66,6 +68,8 @@ test("who is revoked is out, and process servers get the list", async () => {
     assignment = (await gateway.assignment(assignment.revision))!;
   assert.equal(assignment.revokedPem, undefined);
   const waiting = gateway.assignment(assignment.revision);
+  const { revision } = (await agent.settings())!;
+  const held = assert.rejects(agent.settings(revision));
   // As the command does it, in another process.
   using beside = await openSite(
     { secret: site.secret, stateFolder: join(site.folder, "state") },
@@ -75,8 +79,37 @@ test("who is revoked is out, and process servers get the list", async () => {
   const after = (await waiting)!;
   assert.deepEqual(after.machines, []);
   assert.match(after.revokedPem ?? "", /BEGIN X509 CRL/);
-  await assert.rejects(agent.settings(), { code: "CERTIFICATE_REVOKED" });
+  // What it holds open does not help it, and whoever comes back is told.
+  await held;
+  const settings = (role: TestRole): Promise<unknown> =>
+    retried(() => role.settings(), RETRIES, {
+      scheduler: systemScheduler,
+      randomness: systemRandomness,
+    });
+  await assert.rejects(settings(agent), { code: "CERTIFICATE_REVOKED" });
+  // Enrolled again, it is back, and whoever has its old certificate is not.
+  const secret = site.token("mobility-service", agent.id);
+  using again = await site.enrol("mobility-service", { id: agent.id, secret });
+  for (let tries = 0; tries < 100; tries++) {
+    const isBack = await settings(again).then(
+      () => true,
+      () => false,
+    );
+    if (isBack) break;
+    await systemScheduler.sleep(50);
+  }
+  await settings(again);
+  await assert.rejects(settings(agent), { code: "CERTIFICATE_REVOKED" });
+  const list = (await gateway.assignment())!.revokedPem ?? "";
+  assert.deepEqual([...revokedSerials(list)], [serialOf(agent)]);
 });
+
+/** A connection that is cut is no answer yet. */
+const RETRIES = { attemptsMax: 5, delayFirstMs: 20, delayMaxMs: 100 };
+
+function serialOf({ identity }: TestRole): string {
+  return sameSerial(certificateFacts(identity.certificatePem).serial);
+}
 
 test("a machine is told once to shut down, and its silence is the answer", async () => {
   await using vault = await FakeVault.start();

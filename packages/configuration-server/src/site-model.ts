@@ -64,7 +64,7 @@ export class SiteModel {
   #revokedIds: ReadonlySet<Uuid> = new Set();
   #revokedSerials = "";
   #revokedPem: string | undefined;
-  #dataVersion = -1;
+  #membersVersion = "";
 
   constructor(ports: SiteModelPorts, options: { readonly silentMsMax: number }) {
     this.#ports = ports;
@@ -89,6 +89,11 @@ export class SiteModel {
     this.#take(desired);
     this.#place();
     this.changed.beat();
+  }
+
+  /** Certificates that are not accepted any more; another text only where it is another list. */
+  get revokedPem(): string | undefined {
+    return this.#revokedPem;
   }
 
   isRevoked(id: Uuid): boolean {
@@ -142,9 +147,9 @@ export class SiteModel {
   /** Looks at what time and other processes change: silent process servers, revocations. */
   async tick(): Promise<void> {
     const { state } = this.#ports;
-    const { dataVersion } = state;
-    if (dataVersion !== this.#dataVersion) {
-      this.#dataVersion = dataVersion;
+    const { membersVersion } = state;
+    if (membersVersion !== this.#membersVersion) {
+      this.#membersVersion = membersVersion;
       await this.#readRevocations();
     }
     if (this.orders.tick()) {

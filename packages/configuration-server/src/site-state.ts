@@ -18,6 +18,16 @@ export type TokenRow = {
   readonly usedRequest?: string | undefined;
 };
 
+/** A certificate that was issued here. */
+export type KnownCertificate = {
+  /** In hex. */
+  readonly serial: string;
+  readonly memberId: Uuid;
+  readonly expiresUnixMs: number;
+  /** Where it stays revoked though its member was enrolled again. */
+  readonly revokedUnixMs?: number | undefined;
+};
+
 export type Member = {
   readonly id: Uuid;
   readonly role: EnrolledRole;
@@ -35,6 +45,7 @@ type RecordTable = "machine" | "gateway";
 export class SiteState implements Disposable {
   readonly #database: DatabaseSync;
   readonly #sealing: Sealing;
+  #membersAdded = 0;
 
   constructor(database: DatabaseSync, sealing: Sealing) {
     this.#database = database;
@@ -48,6 +59,11 @@ export class SiteState implements Disposable {
   /** Changes with every commit of another process. */
   get dataVersion(): number {
     return Number(this.#get("PRAGMA data_version")?.["data_version"]);
+  }
+
+  /** Another text where members may be others than before, whoever has written them: `dataVersion` says nothing of what this process has. */
+  get membersVersion(): string {
+    return `${this.dataVersion}/${this.#membersAdded}`;
   }
 
   transaction<T>(work: () => T): T {
@@ -113,8 +129,14 @@ export class SiteState implements Disposable {
     this.#run("DELETE FROM token WHERE expires_unix_ms < ?", expiredBeforeUnixMs);
   }
 
-  /** A role that was enrolled again is not revoked any more. */
+  /** A role that was enrolled again is not revoked any more; the certificates that it was revoked with are. */
   addMember(member: Member): void {
+    this.#membersAdded += 1;
+    this.#run(
+      `UPDATE certificate SET revoked_unix_ms = (SELECT revoked_unix_ms FROM member WHERE id = member_id)
+        WHERE member_id = ? AND revoked_unix_ms IS NULL`,
+      member.id,
+    );
     this.#run(
       "INSERT OR REPLACE INTO member (id, role, host_name, enrolled_unix_ms) VALUES (?, ?, ?, ?)",
       member.id,
@@ -139,30 +161,33 @@ export class SiteState implements Disposable {
     return this.#run("UPDATE member SET revoked_unix_ms = ? WHERE id = ?", unixMs, id) > 0;
   }
 
-  addCertificate(serial: string, memberId: Uuid, expiresUnixMs: number): void {
-    const sql = "INSERT OR IGNORE INTO certificate VALUES (?, ?, ?)";
-    this.#run(sql, serial, memberId, expiresUnixMs);
+  addCertificate({ serial, memberId, expiresUnixMs, revokedUnixMs }: KnownCertificate): void {
+    this.#run(
+      "INSERT OR IGNORE INTO certificate (serial, member_id, expires_unix_ms, revoked_unix_ms) VALUES (?, ?, ?, ?)",
+      serial,
+      memberId,
+      expiresUnixMs,
+      revokedUnixMs ?? null,
+    );
   }
 
-  certificates(): readonly {
-    readonly serial: string;
-    readonly memberId: Uuid;
-    readonly expiresUnixMs: number;
-  }[] {
+  certificates(): readonly KnownCertificate[] {
     return this.#all("SELECT * FROM certificate ORDER BY serial").map((row) => ({
       serial: String(row["serial"]),
       memberId: uuid(String(row["member_id"])),
       expiresUnixMs: Number(row["expires_unix_ms"]),
+      ...(row["revoked_unix_ms"] === null ? {} : { revokedUnixMs: Number(row["revoked_unix_ms"]) }),
     }));
   }
 
-  /** Certificates that belong to revoked members and have not expired. */
+  /** Certificates that were revoked themselves or with their members, and have not expired. */
   revokedCertificates(nowUnixMs: number): readonly { serial: string; revokedUnixMs: number }[] {
-    const sql = `SELECT serial, revoked_unix_ms FROM certificate JOIN member ON member.id = member_id
-      WHERE revoked_unix_ms IS NOT NULL AND expires_unix_ms > ? ORDER BY serial`;
+    const sql = `SELECT serial, coalesce(certificate.revoked_unix_ms, member.revoked_unix_ms) AS since
+      FROM certificate JOIN member ON member.id = member_id
+      WHERE since IS NOT NULL AND expires_unix_ms > ? ORDER BY serial`;
     return this.#all(sql, nowUnixMs).map((row) => ({
       serial: String(row["serial"]),
-      revokedUnixMs: Number(row["revoked_unix_ms"]),
+      revokedUnixMs: Number(row["since"]),
     }));
   }
 

@@ -9,7 +9,7 @@ import { CONFIGURATION_SERVER_ERRORS } from "./configuration-server-errors.ts";
 
 /** The commands of `osr configuration-server` write beside the role; writes take milliseconds. */
 const BUSY_MS = 5 * SECOND_MS;
-const SCHEMA_VERSION = 1;
+const SCHEMA_VERSION = 2;
 
 /** Columns named `sealed` are encrypted under the site secret; the others are no secrets. */
 const SCHEMA = `
@@ -28,6 +28,9 @@ CREATE TABLE assignment (machine_id TEXT PRIMARY KEY, process_server_id TEXT NOT
 CREATE TABLE account (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, sealed BLOB NOT NULL) STRICT;
 CREATE TABLE order_result (order_id TEXT PRIMARY KEY, result TEXT NOT NULL) STRICT;
 `;
+
+/** What each version adds to the one before it, from 2 on. */
+const STEPS = ["ALTER TABLE certificate ADD COLUMN revoked_unix_ms INTEGER;"];
 
 /** Opens the local state, and makes it where it is missing. Durable with every commit. Throws STATE_TOO_NEW. */
 export function openStateDatabase(folder: string): DatabaseSync {
@@ -49,7 +52,11 @@ function migrate(database: DatabaseSync): void {
   database.exec("BEGIN IMMEDIATE");
   const row = database.prepare("PRAGMA user_version").get();
   const version = Number(row?.["user_version"] ?? 0);
-  if (version === 0) database.exec(`${SCHEMA} PRAGMA user_version = ${SCHEMA_VERSION};`);
+  if (version === 0) database.exec(SCHEMA);
+  if (version < SCHEMA_VERSION) {
+    for (const step of STEPS.slice(Math.max(0, version - 1))) database.exec(step);
+    database.exec(`PRAGMA user_version = ${SCHEMA_VERSION};`);
+  }
   database.exec("COMMIT");
   if (version > SCHEMA_VERSION)
     throw new OsrError(

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { type Server, createServer } from "node:https";
 import type { AddressInfo } from "node:net";
-import type { TlsOptions } from "node:tls";
+import type { TLSSocket, TlsOptions } from "node:tls";
 
 import { OsrError, messageOf, systemErrorCode } from "@osr/base/errors";
 import type { Log } from "@osr/base/log";
@@ -10,6 +10,7 @@ import { KIB, MIB, MINUTE_MS, SECOND_MS } from "@osr/base/units";
 
 import { certificateRefusal } from "./certificate-refusal.ts";
 import { HTTPS_ERRORS } from "./https-errors.ts";
+import { OpenConnections } from "./open-connections.ts";
 import { sendError } from "./replies.ts";
 
 export type ServerTls = {
@@ -71,7 +72,10 @@ export type HttpsServerOptions = {
 
 export type HttpsServer = {
   readonly port: number;
-  /** New connections use the new certificate and authority; those that are open go on. */
+  /**
+   * New connections use the new certificate and authority; those that are open go on, unless the client's certificate is on the new list: they are cut, and
+   * whoever comes back is refused by name.
+   */
   replaceCertificate(tls: ServerTls): void;
   /** Takes no more requests, aborts the signals of those under way, waits for their handlers, cuts every connection. */
   close(): Promise<void>;
@@ -100,6 +104,8 @@ export async function startHttpsServer(options: HttpsServerOptions): Promise<Htt
   server.maxRequestsPerSocket = REQUESTS_PER_SOCKET_MAX;
   server.maxHeadersCount = HEADERS_MAX;
   server.setTimeout(limits.socketIdleMs);
+  const connections = new OpenConnections(options.tls.revokedPem);
+  server.on("secureConnection", (socket: TLSSocket) => connections.add(socket));
   server.on("tlsClientError", (error) =>
     options.log.debug("a TLS handshake failed", { code: systemErrorCode(error) }),
   );
@@ -107,7 +113,10 @@ export async function startHttpsServer(options: HttpsServerOptions): Promise<Htt
   server.on("error", (error) => options.log.error("the server failed", { error }));
   return {
     port: (server.address() as AddressInfo).port,
-    replaceCertificate: (tls) => server.setSecureContext(tlsOptions(tls)),
+    replaceCertificate: (tls) => {
+      server.setSecureContext(tlsOptions(tls));
+      connections.revoke(tls.revokedPem);
+    },
     close: () => closeServer(server, requests, options, limits),
   };
 }

@@ -224,6 +224,43 @@ suite("https", () => {
     );
   });
 
+  test("connections whose certificate is revoked are cut, also within a request, and no others", async () => {
+    const waiting = Promise.withResolvers<void>();
+    const sockets: unknown[] = [];
+    await using server = await serve({
+      isMutual: true,
+      handler: async (request, response, signal) => {
+        sockets.push(request.socket);
+        if (request.url !== "/wait") return echo(request, response, signal);
+        waiting.resolve();
+        await scheduler.sleep(60_000, signal);
+      },
+    });
+    const common = { commonName: "other", days: 1, clock, usage: "client" } as const;
+    const goodIdentity = await issueCertificate(authority, common);
+    using good = clientOf(server, { identity: goodIdentity });
+    await good.request({ method: "GET", path: "/" });
+    using revoked = clientOf(server, { identity: clientIdentity });
+    const wait = revoked.request({ method: "GET", path: "/wait" });
+    await waiting.promise;
+    const { serial } = certificateFacts(clientIdentity.certificatePem);
+    server.replaceCertificate({
+      ...serverIdentity,
+      clientAuthorityPem: authority.certificatePem,
+      revokedPem: await createRevocationList(
+        authority,
+        [{ serial, revokedUnixMs: clock.unixMs() }],
+        clock,
+      ),
+    });
+    const cutSoon = Promise.race([wait, scheduler.sleep(5000)]);
+    await assert.rejects(cutSoon, coded("PEER_UNAVAILABLE", true));
+    const again = revoked.request({ method: "GET", path: "/" });
+    await assert.rejects(again, coded("CERTIFICATE_REVOKED", false));
+    await good.request({ method: "GET", path: "/" });
+    assert.equal(sockets.at(0), sockets.at(-1), "its connection goes on");
+  });
+
   test("a server must be who the client wants, beside its address", async () => {
     const named = await issueCertificate(authority, {
       commonName: "server",

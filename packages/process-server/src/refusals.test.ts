@@ -86,6 +86,8 @@ test("a certificate that is expired, of another authority or revoked is refused 
   const identity = await issue(testbed.authority, 0);
   using before = agentWith(identity);
   await before.openSession([DISK]);
+  server.withdraw(machineId);
+  await assert.rejects(before.heartbeat(), { code: "SESSION_REPLACED" });
   const { serial } = certificateFacts(identity.certificatePem);
   const revoked = [{ serial, revokedUnixMs: systemClock.unixMs() }];
   server.replaceCertificate({
@@ -93,9 +95,9 @@ test("a certificate that is expired, of another authority or revoked is refused 
     clientAuthorityPem: authorityPem,
     revokedPem: await createRevocationList(testbed.authority, revoked, systemClock),
   });
-  server.withdraw(machineId);
-  // What it holds open does not help it either.
-  await assert.rejects(before.heartbeat(), { code: "SESSION_REPLACED" });
+  // What it holds open does not help it either: it is cut.
+  await assert.rejects(before.heartbeat(), { code: "PEER_UNAVAILABLE" });
+  await assert.rejects(before.heartbeat(), { code: "CERTIFICATE_REVOKED" });
   using after = agentWith(identity);
   await assert.rejects(after.openSession([DISK]), { code: "CERTIFICATE_REVOKED" });
 

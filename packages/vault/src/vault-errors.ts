@@ -35,6 +35,18 @@ export const VAULT_ERRORS = defineErrors({
     retryable: false,
     hint: "Register the configuration server again, so that it has a certificate of this vault.",
   },
+  CERTIFICATE_EXPIRED: {
+    retryable: false,
+    hint: "Compare the clocks of both sides. Certificates are renewed in time where the vault is reached; else register the configuration server again.",
+  },
+  CERTIFICATE_UNTRUSTED: {
+    retryable: false,
+    hint: "The certificate is of another vault. Register the configuration server with this one, or correct the vault's address.",
+  },
+  CERTIFICATE_REPLACED: {
+    retryable: false,
+    hint: "Another configuration server has taken the fabric over. Shut this one down, or register it again.",
+  },
   FABRIC_UNKNOWN: {
     retryable: false,
     hint: "The fabric was removed from the vault. Register the configuration server again.",

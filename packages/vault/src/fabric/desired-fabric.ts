@@ -38,12 +38,16 @@ export class DesiredFabrics {
     this.#ports = ports;
   }
 
-  /** The wish as soon as its revision is not `after`; undefined after FABRIC_WAIT_MS. */
+  /**
+   * The wish as soon as its revision is not `after`; undefined after FABRIC_WAIT_MS, and as soon as who asks is not accepted any more: whoever asks again is
+   * told why.
+   */
   async next(
     fabricId: Uuid,
     after: number,
-    signal: AbortSignal,
+    asker: { readonly isAccepted: () => Promise<boolean>; readonly signal: AbortSignal },
   ): Promise<DesiredFabric | undefined> {
+    const { signal } = asker;
     const { clock, scheduler, node } = this.#ports;
     const untilMs = clock.monotonicMs() + FABRIC_WAIT_MS;
     for (;;) {
@@ -52,6 +56,7 @@ export class DesiredFabrics {
         if (payload === "" || payload === fabricId) told.abort();
       });
       const revision = await this.#revision(fabricId);
+      if (!(await asker.isAccepted())) return undefined;
       if (revision !== after) return this.#wish(fabricId, revision, signal);
       const leftMs = untilMs - clock.monotonicMs();
       if (leftMs <= 0) return undefined;

@@ -6,7 +6,8 @@ import { systemClock } from "@osr/base/platform/system-clock";
 import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { randomUuid } from "@osr/base/uuid";
 import { createCertificateRequest } from "@osr/certificates/signing-request";
-import { createAuthority } from "@osr/certificates/site-authority";
+import { type Identity, createAuthority, issueCertificate } from "@osr/certificates/site-authority";
+import { type CertificateRole, certificateUri } from "@osr/contracts/certificate-name";
 
 import { type TestPostgres, startTestPostgres } from "../testing/test-database.ts";
 import {
@@ -26,10 +27,12 @@ import {
 } from "../testing/test-vault.ts";
 
 let postgres: TestPostgres;
+let authority: Identity;
 let vault: TestVault;
 before(async () => {
   postgres = await startTestPostgres();
-  vault = await startTestVault(await postgres.newDatabase());
+  authority = await createAuthority({ commonName: "test authority", days: 10, clock: systemClock });
+  vault = await startTestVault(await postgres.newDatabase(), { ports: { authority } });
   await createVault(vault);
 });
 after(async () => {
@@ -251,19 +254,49 @@ test("a replaced certificate is good until its successor was used", async () => 
   assert.equal((await fabric.report({})).status, 401);
 });
 
-test("routes of fabrics need a certificate of the vault", async () => {
-  const without = await vault.request("GET", "/fabric/v1/desired", { token: undefined });
-  assert.deepEqual([without.status, without.body.error.code], [401, "CERTIFICATE_REQUIRED"]);
-  const authority = await createAuthority({ commonName: "another", days: 1, clock: systemClock });
-  const foreign = await request({
-    url: `${vault.url}/fabric/v1/desired`,
-    ca: vault.authorityPem,
-    method: "GET",
-    identity: authority,
-  });
-  assert.equal(foreign.status, 401);
+test("routes of fabrics need a certificate of the vault, and each refusal is named", async () => {
+  const fabric = await register(vault, { name: "certificates" });
+  const refusal = async (identity?: Identity): Promise<unknown[]> => {
+    const { status, body } = await request({
+      url: `${vault.url}/fabric/v1/desired`,
+      ca: vault.authorityPem,
+      method: "GET",
+      ...(identity === undefined ? {} : { identity }),
+    });
+    return [status, body.error?.code];
+  };
+  const issue = (role: CertificateRole, issuer = authority, daysAgo = 0): Promise<Identity> =>
+    issueCertificate(issuer, {
+      commonName: role,
+      uri: certificateUri({ role, id: fabric.fabricId }),
+      days: 1,
+      clock: { ...systemClock, unixMs: () => systemClock.unixMs() - daysAgo * 24 * 3600_000 },
+      usage: "client",
+    });
+  const other = await createAuthority({ commonName: "another", days: 1, clock: systemClock });
+  const role = "configuration-server";
+  assert.deepEqual(await refusal(), [401, "CERTIFICATE_REQUIRED"]);
+  assert.deepEqual(await refusal(await issue("operator")), [401, "CERTIFICATE_REQUIRED"]);
+  assert.deepEqual(await refusal(await issue(role, other)), [401, "CERTIFICATE_UNTRUSTED"]);
+  const old = await issue(role, authority, 2);
+  assert.deepEqual(await refusal(old), [401, "CERTIFICATE_EXPIRED"]);
+  assert.deepEqual(await refusal(await issue(role)), [401, "CERTIFICATE_REPLACED"]);
+  assert.deepEqual(await refusal(fabric.identity), [200, undefined]);
   const wrong = await vault.request("POST", "/fabric/v1/registration", { body: { token: 1 } });
   assert.deepEqual([wrong.status, wrong.body.error.code], [400, "INPUT_INVALID"]);
+});
+
+test("a configuration server whose fabric was taken over learns nothing more of it, also where it waits", async () => {
+  const first = await register(vault, { name: "taken-over" });
+  const { revision } = await first.desired();
+  const waiting = first.send("GET", `/fabric/v1/desired?after=${revision}`);
+  const second = await register(vault, { name: "taken-over" });
+  const path = `replicationFabrics/taken-over/checkConsistency`;
+  assert.equal((await vault.request("POST", api(path))).status, 202);
+  assert.equal((await waiting).status, 204);
+  assert.equal((await second.desired(revision)).orders.length, 1);
+  const { status, body } = await first.send("GET", `/fabric/v1/desired?after=${revision}`);
+  assert.deepEqual([status, body.error.code], [401, "CERTIFICATE_REPLACED"]);
 });
 
 test("the key of an uploaded certificate registers once, as Azure's credentials file has it", async () => {

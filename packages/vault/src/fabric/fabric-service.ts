@@ -1,16 +1,16 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { TLSSocket } from "node:tls";
 
-import { OsrError } from "@osr/base/errors";
+import { OsrError, hasCode } from "@osr/base/errors";
 import type { Shape } from "@osr/base/json-shape";
 import { MIB } from "@osr/base/units";
-import type { Uuid } from "@osr/base/uuid";
 import { renewalRequestShape } from "@osr/contracts/enrolment";
 import {
   FABRIC_ROUTES,
   fabricRegistrationShape,
   fabricStatusShape,
 } from "@osr/contracts/fabric-protocol";
+import { certificateRefusal } from "@osr/https/certificate-refusal";
 import { type PeerName, peerNameOf } from "@osr/https/peer-name";
 import { sendError, sendJson } from "@osr/https/replies";
 import { readBody } from "@osr/https/request-body";
@@ -39,6 +39,9 @@ const REGISTRATIONS = { requestsPerSecond: 1, burst: 20 };
 const STATUS: Readonly<Record<string, number>> = {
   REGISTRATION_REFUSED: 401,
   CERTIFICATE_REQUIRED: 401,
+  CERTIFICATE_EXPIRED: 401,
+  CERTIFICATE_UNTRUSTED: 401,
+  CERTIFICATE_REPLACED: 401,
   FABRIC_UNKNOWN: 410,
   FABRIC_NAME_TAKEN: 409,
   FABRIC_NAME_INVALID: 400,
@@ -93,24 +96,23 @@ export class FabricService {
   ): Promise<object | undefined> {
     const { database } = this.#context;
     if (route === `POST ${FABRIC_ROUTES.registration}`) return this.#register(message);
-    const peer = peerNameOf(message);
     if (route === `POST ${FABRIC_ROUTES.renewal}`) {
-      const fabricId = await this.#fabricOf(peer);
+      const { id, serial } = await this.#fabricOf(message);
       const { csrPem } = await bodyOf(message, renewalRequestShape, REGISTRATION_BYTES_MAX);
-      const serial = peer?.serial ?? "";
-      return inTransaction(database, (tx) => renew(tx, fabricId, serial, csrPem, this.#context));
+      return inTransaction(database, (tx) => renew(tx, id, serial, csrPem, this.#context));
     }
-    if (route === `GET ${FABRIC_ROUTES.desired}`)
-      return this.#desired.next(
-        await this.#fabricOf(peer),
-        Number(query.get("after") ?? 0),
+    if (route === `GET ${FABRIC_ROUTES.desired}`) {
+      const { id } = await this.#fabricOf(message);
+      return this.#desired.next(id, Number(query.get("after") ?? 0), {
+        isAccepted: () => this.#isStillAccepted(message),
         signal,
-      );
+      });
+    }
     if (route === `POST ${FABRIC_ROUTES.status}`) {
-      const fabricId = await this.#fabricOf(peer);
+      const { id } = await this.#fabricOf(message);
       const status = await bodyOf(message, fabricStatusShape, STATUS_BYTES_MAX);
       const ports = { context: this.#context, items: this.#items };
-      return inTransaction(database, (tx) => takeStatus(tx, fabricId, status, ports));
+      return inTransaction(database, (tx) => takeStatus(tx, id, status, ports));
     }
     throw new OsrError(VAULT_ERRORS.NOT_FOUND, `there is no ${route}`);
   }
@@ -126,14 +128,17 @@ export class FabricService {
     );
   }
 
-  /** The fabric of an accepted certificate that has not been replaced. Throws CERTIFICATE_REQUIRED, FABRIC_UNKNOWN. */
-  async #fabricOf(peer: PeerName | undefined): Promise<Uuid> {
+  /**
+   * The fabric of an accepted certificate that has not been replaced. Throws CERTIFICATE_REQUIRED, _EXPIRED, _UNTRUSTED, _REPLACED,
+   * FABRIC_UNKNOWN.
+   */
+  async #fabricOf(message: IncomingMessage): Promise<PeerName> {
     const { database, clock } = this.#context;
-    if (peer?.role !== "configuration-server" || peer.expiresUnixMs <= clock.unixMs())
-      throw new OsrError(
-        VAULT_ERRORS.CERTIFICATE_REQUIRED,
-        "a valid certificate of this vault for a configuration server is needed",
-      );
+    const peer = peerNameOf(message);
+    if (peer === undefined) throw refusalOf(message);
+    if (peer.role !== "configuration-server") throw notOfConfigurationServer();
+    if (peer.expiresUnixMs <= clock.unixMs())
+      throw new OsrError(VAULT_ERRORS.CERTIFICATE_EXPIRED, "the certificate has expired");
     const row = await database
       .selectFrom("fabric")
       .select(["certificate_serial", "previous_serial"])
@@ -149,11 +154,42 @@ export class FabricService {
           .execute();
     } else if (row.previous_serial !== peer.serial)
       throw new OsrError(
-        VAULT_ERRORS.CERTIFICATE_REQUIRED,
+        VAULT_ERRORS.CERTIFICATE_REPLACED,
         "the certificate has been replaced by another",
       );
-    return peer.id;
+    return peer;
   }
+
+  /** Of a connection that waits: false where its certificate was replaced or has run out meanwhile. Throws FABRIC_UNKNOWN. */
+  async #isStillAccepted(message: IncomingMessage): Promise<boolean> {
+    try {
+      await this.#fabricOf(message);
+      return true;
+    } catch (error) {
+      const isOver =
+        hasCode(error, VAULT_ERRORS.CERTIFICATE_REPLACED) ||
+        hasCode(error, VAULT_ERRORS.CERTIFICATE_EXPIRED);
+      if (isOver) return false;
+      throw error;
+    }
+  }
+}
+
+const REFUSALS = [VAULT_ERRORS.CERTIFICATE_EXPIRED, VAULT_ERRORS.CERTIFICATE_UNTRUSTED];
+
+/** Why no name of a role was found in what the client has shown: by the same codes as everywhere, with the vault's remedies. */
+function refusalOf(message: IncomingMessage): OsrError {
+  const refusal = certificateRefusal(message);
+  const info = REFUSALS.find(({ code }) => code === refusal?.code);
+  if (info === undefined || refusal === undefined) return notOfConfigurationServer();
+  return new OsrError(info, refusal.message);
+}
+
+function notOfConfigurationServer(): OsrError {
+  return new OsrError(
+    VAULT_ERRORS.CERTIFICATE_REQUIRED,
+    "a certificate of this vault for a configuration server is needed",
+  );
 }
 
 async function bodyOf<T>(message: IncomingMessage, shape: Shape<T>, bytesMax: number): Promise<T> {
