@@ -67,9 +67,10 @@ export function uploadOf(
   moved: (bytes: number) => void,
 ): { readonly footerBytes: Buffer; readonly body: ObjectBody } {
   const footerBytes = chainFooter(segment.footerBytes, previousHead);
+  const released: Buffer[] = [];
   async function* pieces(): AsyncGenerator<Uint8Array> {
     const hash = createHash("sha256");
-    for await (const piece of contentOf(segment)) {
+    for await (const piece of contentOf(segment, released)) {
       hash.update(piece);
       moved(piece.length);
       yield piece;
@@ -78,25 +79,33 @@ export function uploadOf(
     moved(footerBytes.length);
     yield footerBytes;
   }
-  return { footerBytes, body: { sizeBytes: segment.sizeBytes, open: pieces } };
+  const release = (piece: Uint8Array): void => {
+    if (piece.byteLength === UPLOAD_PIECE_BYTES) released.push(piece as Buffer);
+  };
+  return { footerBytes, body: { sizeBytes: segment.sizeBytes, open: pieces, release } };
 }
 
-/** All bytes before the footer. */
-export async function* contentOf(segment: ClosedSegment): AsyncGenerator<Buffer> {
+/** All bytes before the footer, in pieces: memory of UPLOAD_PIECE_BYTES in `released` is taken for them. */
+export async function* contentOf(
+  segment: ClosedSegment,
+  released: Buffer[] = [],
+): AsyncGenerator<Buffer> {
   const { footer, indexInMemory } = segment;
   const inFile =
     indexInMemory === undefined ? segment.sizeBytes - SEGMENT_FOOTER_BYTES : footer.indexOffset;
   const handle = await open(segment.paths.seg, "r");
   try {
     for (let offset = 0; offset < inFile; offset += UPLOAD_PIECE_BYTES) {
-      const piece = Buffer.allocUnsafe(Math.min(UPLOAD_PIECE_BYTES, inFile - offset));
+      const memory = released.pop() ?? Buffer.allocUnsafeSlow(UPLOAD_PIECE_BYTES);
+      const piece = memory.subarray(0, inFile - offset);
       if ((await readFully(handle, piece, offset)) < piece.length) throw damaged(segment);
       yield piece;
     }
   } finally {
     await handle.close();
   }
-  if (indexInMemory !== undefined) yield indexInMemory;
+  // A copy: a piece of that length may be written to afterwards.
+  if (indexInMemory !== undefined) yield Buffer.from(indexInMemory);
 }
 
 /** Removes the files: the `.seg` first, since one without a journal would look as if it had never been written to. */

@@ -38,7 +38,7 @@ export class UploadBody implements Disposable {
  * The chunks of `body`, checked against its size. Each is held back until the next one is there or there is none: with
  * the last byte the service has the whole object, and it is too late to find that there is more.
  */
-async function* exactly(body: ObjectBody): AsyncGenerator<Uint8Array> {
+export async function* exactly(body: ObjectBody): AsyncGenerator<Uint8Array> {
   const wrong = (which: string): OsrError =>
     new OsrError(
       STORE_ERRORS.OBJECT_BODY_INVALID,

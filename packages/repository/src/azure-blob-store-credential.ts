@@ -11,7 +11,7 @@ import {
 
 import { OsrError, messageOf } from "@osr/base/errors";
 
-import type { ReadAccess } from "./azure-blob-store-read.ts";
+import type { DirectAccess } from "./azure-blob-store-request.ts";
 import { STORE_ERRORS } from "./object-store.ts";
 import { SecretFile } from "./secret-file.ts";
 
@@ -72,10 +72,10 @@ export function containerOf(options: AzureEndpoint): () => Promise<ContainerClie
 }
 
 /**
- * A function that gives what reads of objects carry, with the credential as it is now. Undefined where they are left to the
- * SDK: it signs with an account's key, and refuses to send a token in the clear.
+ * A function that gives what requests about objects carry, with the credential as it is now. Undefined where they are left to
+ * the SDK: it signs with an account's key, and refuses to send a token in the clear.
  */
-export function readAccessOf(options: AzureEndpoint): (() => Promise<ReadAccess>) | undefined {
+export function directAccessOf(options: AzureEndpoint): (() => Promise<DirectAccess>) | undefined {
   const url = containerUrl(options);
   const { credential } = options;
   const secret = secretFile(credential);

@@ -9,9 +9,11 @@ import type { Scheduler } from "@osr/base/scheduler";
 import { KIB, MINUTE_MS, SECOND_MS } from "@osr/base/units";
 
 import { UploadBody } from "./azure-blob-store-body.ts";
-import { type AzureEndpoint, containerOf, readAccessOf } from "./azure-blob-store-credential.ts";
+import { type AzureEndpoint, containerOf, directAccessOf } from "./azure-blob-store-credential.ts";
 import { refusalOf, storeErrorOf } from "./azure-blob-store-errors.ts";
-import { type ReadAccess, readRange } from "./azure-blob-store-read.ts";
+import { putObject } from "./azure-blob-store-put.ts";
+import { readRange } from "./azure-blob-store-read.ts";
+import type { DirectAccess } from "./azure-blob-store-request.ts";
 import {
   type CreateOptions,
   LIST_PAGE_MAX,
@@ -47,14 +49,14 @@ export type AzureBlobStoreOptions = AzureEndpoint & {
  */
 export class AzureBlobStore implements ObjectStore {
   readonly #container: () => Promise<ContainerClient>;
-  readonly #readAccess: (() => Promise<ReadAccess>) | undefined;
+  readonly #directAccess: (() => Promise<DirectAccess>) | undefined;
   readonly #agent: Agent;
   readonly #scheduler: Scheduler;
   readonly #callMs: number;
 
   constructor(options: AzureBlobStoreOptions) {
     this.#container = containerOf(options);
-    this.#readAccess = readAccessOf(options);
+    this.#directAccess = directAccessOf(options);
     this.#agent = options.agent;
     this.#scheduler = options.scheduler;
     this.#callMs = options.callMs ?? CALL_MS;
@@ -66,19 +68,48 @@ export class AzureBlobStore implements ObjectStore {
     if (oid !== undefined) checkOid(oid);
     assert(body.sizeBytes <= OBJECT_BYTES_MAX, "an object is at most OBJECT_BYTES_MAX long");
     using limit = this.#limit(signal, body.sizeBytes);
-    using upload = new UploadBody(body, (reason) => limit.abort(reason));
+    const fail = (reason: unknown): void => limit.abort(reason);
+    const directAccess = this.#directAccess;
     try {
-      const blob = (await this.#container()).getBlockBlobClient(name);
-      await blob.upload(upload.open, body.sizeBytes, {
-        abortSignal: limit.signal,
-        conditions: { ifNoneMatch: "*" },
-        metadata: oid === undefined ? {} : { oid },
-      });
+      if (directAccess === undefined)
+        await this.#createBySdk(name, body, { oid, fail, signal: limit.signal });
+      else {
+        const access = await directAccess();
+        await putObject(name, body, {
+          oid,
+          fail,
+          access,
+          agent: this.#agent,
+          signal: limit.signal,
+        });
+      }
     } catch (error) {
       if (limit.signal.aborted) throw limit.signal.reason;
       throw await this.#refusedCreate(error, name, signal);
+    }
+  }
+
+  async #createBySdk(
+    name: string,
+    body: ObjectBody,
+    options: {
+      readonly oid: string | undefined;
+      readonly fail: (reason: unknown) => void;
+      readonly signal: AbortSignal;
+    },
+  ): Promise<void> {
+    const { oid, fail, signal } = options;
+    using upload = new UploadBody(body, fail);
+    const answered = new AbortController();
+    try {
+      const blob = (await this.#container()).getBlockBlobClient(name);
+      await blob.upload(upload.open, body.sizeBytes, {
+        abortSignal: AbortSignal.any([signal, answered.signal]),
+        conditions: { ifNoneMatch: "*" },
+        metadata: oid === undefined ? {} : { oid },
+      });
     } finally {
-      if (upload.isUnread) limit.abort(new Error("the storage account has answered already"));
+      if (upload.isUnread) answered.abort();
     }
   }
 
@@ -107,11 +138,11 @@ export class AzureBlobStore implements ObjectStore {
       if (offset > sizeBytes) throw outside(name, offset);
       return;
     }
-    const readAccess = this.#readAccess;
-    if (readAccess === undefined) return this.#readBySdk(name, offset, target, signal);
+    const directAccess = this.#directAccess;
+    if (directAccess === undefined) return this.#readBySdk(name, offset, target, signal);
     const isThere = await this.#limited(name, signal, bytes, async (limit) =>
       readRange(name, offset, target, {
-        access: await readAccess(),
+        access: await directAccess(),
         agent: this.#agent,
         signal: limit,
       }),

@@ -80,4 +80,8 @@ class CountedBody implements ObjectBody {
       yield chunk;
     }
   }
+
+  release(chunk: Uint8Array): void {
+    this.#body.release?.(chunk);
+  }
 }

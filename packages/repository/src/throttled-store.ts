@@ -55,5 +55,6 @@ function throttledBody(
         yield chunk;
       }
     },
+    release: (chunk) => body.release?.(chunk),
   };
 }
