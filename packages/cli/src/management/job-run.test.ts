@@ -19,3 +19,11 @@ test("each change of a task is told once, with its seconds at the end", () => {
   assert.deepEqual(changedTasks(job("InProgress"), told), []);
   assert.deepEqual(changedTasks(job("Succeeded", endTime), told), ["Preflight: Succeeded (2.5 s)"]);
 });
+
+test("of a task that failed while its job goes on, the reason is told with it", () => {
+  const serviceErrorDetails = { code: "ORDER_TIMEOUT", message: "no answer" };
+  const tasks = [{ taskId: "1", friendlyName: "Shut down", state: "Failed" }];
+  const errors = [{ taskId: "1", serviceErrorDetails }, { taskId: "2" }];
+  const lines = changedTasks({ properties: { tasks, errors } }, new Map());
+  assert.deepEqual(lines, ["Shut down: Failed; ORDER_TIMEOUT: no answer"]);
+});

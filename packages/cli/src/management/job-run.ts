@@ -76,7 +76,10 @@ export function changedTasks(job: Job, told: Map<string, string>): readonly stri
     const state = task.state ?? "";
     if (told.get(key) === state || state === "NotStarted") continue;
     told.set(key, state);
-    lines.push(`${task.friendlyName ?? task.name ?? key}: ${state}${seconds(task)}`);
+    const why = state === "Failed" ? reasonsOf(job, task.taskId) : [];
+    lines.push(
+      [`${task.friendlyName ?? task.name ?? key}: ${state}${seconds(task)}`, ...why].join("; "),
+    );
   }
   return lines;
 }
@@ -88,14 +91,20 @@ function seconds({ startTime, endTime }: ASRTask): string {
 }
 
 function jobFailed(job: Job): OsrError {
-  const { state, errors = [] } = job.properties ?? {};
-  const reasons = errors.map(({ serviceErrorDetails: error }) =>
-    [error?.code, error?.message, error?.recommendedAction].filter(Boolean).join(": "),
-  );
+  const { state } = job.properties ?? {};
   return new OsrError(
     MANAGEMENT_ERRORS.JOB_FAILED,
-    [`job ${job.name ?? ""}: ${state ?? "ended"}`, ...reasons].join("; "),
+    [`job ${job.name ?? ""}: ${state ?? "ended"}`, ...reasonsOf(job)].join("; "),
   );
+}
+
+/** Errors of the job, or of one of its tasks alone. */
+function reasonsOf(job: Job, taskId?: string): readonly string[] {
+  return (job.properties?.errors ?? [])
+    .filter((error) => taskId === undefined || error.taskId === taskId)
+    .map(({ serviceErrorDetails: error }) =>
+      [error?.code, error?.message, error?.recommendedAction].filter(Boolean).join(": "),
+    );
 }
 
 function lastSegment(url: string | undefined): string | undefined {

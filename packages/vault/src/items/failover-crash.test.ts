@@ -2,8 +2,10 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import { OsrError } from "@osr/base/errors";
+import { silentLog } from "@osr/base/log";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
 
+import { openDatabase } from "../database/open-database.ts";
 import { FakeReplicaHost } from "../testing/fake-replica-host.ts";
 import { type TestPostgres, startTestPostgres } from "../testing/test-database.ts";
 import { type Life, protectedLife } from "../testing/test-life.ts";
@@ -63,12 +65,17 @@ async function crashEverywhere(
   itemId: string,
   asked: { readonly verb: string; readonly body: object },
   undo: { readonly verb: string; readonly body?: object },
+  options: {
+    readonly telling?: RegExp;
+    readonly check?: (vault: TestVault) => Promise<void>;
+  } = {},
 ): Promise<number> {
+  const { telling = TELLING, check } = options;
   const points: string[] = [];
   {
     await using vault = await nextVault(life, (name) => points.push(name));
     assert.equal(await ended(vault, await ask(vault, itemId, asked.verb, asked.body)), "Succeeded");
-    points.splice(0, points.length, ...points.filter((name) => TELLING.test(name)));
+    points.splice(0, points.length, ...points.filter((name) => telling.test(name)));
     const known = [...points];
     assert.equal(await ended(vault, await ask(vault, itemId, undo.verb, undo.body)), "Succeeded");
     points.splice(0, points.length, ...new Set(known));
@@ -92,6 +99,7 @@ async function crashEverywhere(
     assert.equal(life.site.replicas.size, 1, point);
     const starts = life.site.effects.slice(effects).filter((effect) => effect.startsWith("start"));
     assert.equal(starts.length, 1, `${point}: one machine was started`);
+    await check?.(vault);
     assert.equal(await ended(vault, await ask(vault, itemId, undo.verb, undo.body)), "Succeeded");
     assert.equal(life.site.replicas.size, 0, point);
   }
@@ -113,4 +121,50 @@ test("a failover goes on wherever its vault dies, starts one machine, and can be
   await life.vault[Symbol.asyncDispose]();
   const asked = { verb: "unplannedFailover", body: FAILOVER };
   assert.ok((await crashEverywhere(life, itemId, asked, { verb: "failoverCancel" })) >= 5);
+});
+
+test("a failover orders its source to shut down once wherever its vault dies, and fences it", async () => {
+  await using life = await protectedLife(postgres);
+  const itemId = String((await life.item()).id);
+  await life.vault[Symbol.asyncDispose]();
+  await using open = openDatabase(life.databaseUrl, silentLog);
+  const ended = new AbortController();
+  const answered = new Set<string>();
+  // The configuration server, which does what it is told.
+  const answering = (async (): Promise<void> => {
+    while (!ended.signal.aborted) {
+      const rows = await open.database
+        .updateTable("fabric_order")
+        .set({ state: "succeeded", ended_at: 1 })
+        .where("ended_at", "is", null)
+        .returning("id")
+        .execute();
+      for (const { id } of rows) answered.add(id);
+      await systemScheduler.sleep(POLL_MS);
+    }
+  })();
+  const asked = {
+    verb: "unplannedFailover",
+    body: { ...FAILOVER, sourceSiteOperations: "Required" },
+  };
+  const crashes = await crashEverywhere(
+    life,
+    itemId,
+    asked,
+    { verb: "failoverCancel" },
+    {
+      telling: /(order shut-down|ShutdownSourceMachineTask):(worked|committed|begun)$/,
+      check: async ({ open: { database } }) => {
+        const item = await database
+          .selectFrom("protected_item")
+          .select("is_fenced")
+          .executeTakeFirstOrThrow();
+        assert.equal(item.is_fenced, true);
+      },
+    },
+  );
+  ended.abort();
+  await answering;
+  assert.ok(crashes >= 3, `${crashes} crashes`);
+  assert.equal(answered.size, crashes + 1, "one order for each failover");
 });

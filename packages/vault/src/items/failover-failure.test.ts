@@ -65,6 +65,33 @@ test("a failover whose machine could not be deleted is still one: it is not said
   assert.equal(life.site.replicas.size, 0);
 });
 
+test("a source that could not be shut down is said not to be, and is fenced all the same", async () => {
+  await using life = await protectedLife(postgres);
+  const { revision } = await life.fabric.desired();
+  const properties = { ...FAILOVER.properties, sourceSiteOperations: "Required" } as const;
+  const failover = life.sr.replicationProtectedItems.beginUnplannedFailoverAndWait(...life.at, {
+    properties,
+  });
+  const { orders } = await life.fabric.desired(revision);
+  const { id: orderId, kind } = must(orders[0], "an order");
+  assert.equal(kind, "shut-down-machine");
+  const error = { code: "MACHINE_AWAY", message: "it does not answer", hint: "Look at it." };
+  await life.fabric.report({ orderResults: [{ orderId, state: "failed", error }] });
+  await failover;
+  const jobs = await life.vault.request("GET", `${VAULT_PATH}/replicationJobs?${VERSION}`);
+  const job = jobs.body.value.find(
+    (one: any) => one.properties.scenarioName === "UnplannedFailover",
+  );
+  const { state, tasks, errors } = job.properties;
+  const task = tasks.find((one: any) => one.taskId === "ShutdownSourceMachineTask");
+  assert.deepEqual([state, task.state], ["Succeeded", "Failed"]);
+  assert.deepEqual(
+    errors.map((one: any) => [one.taskId, one.serviceErrorDetails.code]),
+    [["ShutdownSourceMachineTask", "MACHINE_AWAY"]],
+  );
+  assert.equal((await life.wish())?.isProtected, false);
+});
+
 test("a machine that a failover starts is not deleted under it", async () => {
   await using life = await protectedLife(postgres);
   const { promise: started, resolve } = Promise.withResolvers<void>();

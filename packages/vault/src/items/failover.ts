@@ -1,4 +1,4 @@
-import { OsrError, messageOf } from "@osr/base/errors";
+import { OsrError } from "@osr/base/errors";
 import type { JsonValue } from "@osr/base/json-value";
 import { MINUTE_MS } from "@osr/base/units";
 import { type Uuid, uuidOfName } from "@osr/base/uuid";
@@ -9,6 +9,7 @@ import type { Operation, OperationContext } from "../jobs/operation.ts";
 import type { ReplicaNetwork, ReplicaPoint } from "@osr/contracts/replica-host";
 import { forgetReplica, startReplica } from "../replicas/replica-machines.ts";
 import type { VaultContext } from "../vault-context.ts";
+import { VAULT_ERRORS } from "../vault-errors.ts";
 import { claimGrantsOf, openedLog } from "./disk-grants.ts";
 import {
   afterFailure,
@@ -230,7 +231,7 @@ async function machineOf(
   return { vaultId: row.vault_id, machineId: row.machine_id, disks };
 }
 
-/** Asks the source to shut down; what came of it is shown in the task's result and changes nothing else. */
+/** Asks the source to shut down; that it could not be is shown as a task that failed, and changes nothing else. */
 async function shutDownSource(
   context: VaultContext,
   job: OperationContext,
@@ -242,19 +243,25 @@ async function shutDownSource(
     await context.fabrics.order(tx, row.fabric_id, order);
     return null;
   });
-  await job.task("ShutdownSourceMachineTask", async (signal) => {
+  const failure = await job.task("ShutdownSourceMachineTask", async (signal) => {
     try {
       const { state, error } = await context.fabrics.result(id, SHUT_DOWN_MS_MAX, signal);
-      return { isShutDown: state === "succeeded", why: error?.message ?? null };
+      if (state === "succeeded") return null;
+      const { code, hint } = { ...VAULT_ERRORS.ORDER_FAILED, ...error };
+      return { code, hint, message: error?.message ?? "the source was not shut down" };
     } catch (error) {
       if (!(error instanceof OsrError) || signal.aborted) throw error;
-      context.log.warn("the source could not be shut down; it is fenced all the same", {
-        machineId: row.machine_id,
-        error,
-      });
-      return { isShutDown: false, why: messageOf(error) };
+      const { code, hint, message } = error;
+      return { code, hint, message };
     }
   });
+  if (failure === null) return;
+  const error = new OsrError({ ...failure, retryable: false }, failure.message);
+  context.log.warn("the source could not be shut down; it is fenced all the same", {
+    machineId: row.machine_id,
+    error,
+  });
+  await job.fail("ShutdownSourceMachineTask", error);
 }
 
 /** Closes the log of every disk of the machine that has one. */

@@ -109,6 +109,19 @@ export class JobContext implements OperationContext {
     await this.#durably((tx) => this.#setTask(tx, id, "Skipped"));
   }
 
+  async fail(id: string, error: OsrError): Promise<void> {
+    await this.#durably(async (tx) => {
+      await this.#setTask(tx, id, "Failed");
+      const known = await tx
+        .selectFrom("job_error")
+        .select("id")
+        .where("job_id", "=", this.jobId)
+        .where("task_id", "=", id)
+        .executeTakeFirst();
+      if (known === undefined) await this.#insertError(tx, id, error, this.#options.clock.unixMs());
+    });
+  }
+
   async transaction<T extends JsonValue>(
     name: string,
     work: (tx: VaultTransaction) => Promise<T>,
@@ -243,18 +256,23 @@ export class JobContext implements OperationContext {
         .where("job_id", "=", this.jobId)
         .where("state", "in", ["InProgress", "Suspended"])
         .execute();
-      if (state === "Failed") await this.#insertError(tx, error, now);
+      if (state === "Failed") await this.#insertError(tx, this.#taskId, error, now);
       await operation?.ended?.(tx, this.jobId, input);
     });
   }
 
-  async #insertError(tx: VaultTransaction, error: unknown, now: number): Promise<void> {
+  async #insertError(
+    tx: VaultTransaction,
+    taskId: string | undefined,
+    error: unknown,
+    now: number,
+  ): Promise<void> {
     const ours = error instanceof OsrError ? error : undefined;
     await tx
       .insertInto("job_error")
       .values({
         job_id: this.jobId,
-        task_id: this.#taskId ?? null,
+        task_id: taskId ?? null,
         code: ours?.code ?? "INTERNAL",
         message: messageOf(error),
         possible_causes: ours?.cause === undefined ? "" : messageOf(ours.cause),
@@ -346,7 +364,7 @@ export class JobContext implements OperationContext {
     instructions?: string,
   ): Promise<void> {
     const now = this.#options.clock.unixMs();
-    const isEnd = state === "Succeeded" || state === "Skipped";
+    const isEnd = state === "Succeeded" || state === "Skipped" || state === "Failed";
     await tx
       .updateTable("job_task")
       .set((row) => ({

@@ -1,3 +1,4 @@
+import type { OsrError } from "@osr/base/errors";
 import type { JsonObject, JsonValue } from "@osr/base/json-value";
 import type { Uuid } from "@osr/base/uuid";
 
@@ -49,6 +50,8 @@ export interface OperationContext {
   task<T extends JsonValue>(id: string, work: (signal: AbortSignal) => Promise<T>): Promise<T>;
   /** Shows a task as skipped. */
   skip(id: string): Promise<void>;
+  /** Shows a task as failed, with the error among the job's, while the job goes on: what it could not do is not needed. */
+  fail(id: string, error: OsrError): Promise<void>;
   /**
    * Domain changes that carry their own checkpoint: `work` and the mark that it is done commit together, under the vault's lease, so it
    * happens exactly once. `name` is unique within the job.
