@@ -72,6 +72,16 @@ test("words and options reach the action, and its result is printed in the chose
   assert.deepEqual(printed, [[{ done: "repositoryMaterialise" }, "json"]]);
 });
 
+test("the help of a command tells of the options that go with every command", () => {
+  const { actions } = recorder();
+  const program = createProgram(actions, "1.2.3", () => undefined, ports);
+  const list = program.commands
+    .find((one) => one.name() === "item")
+    ?.commands.find((one) => one.name() === "list");
+  const help = list?.helpInformation() ?? "";
+  for (const option of ["--output", "--query", "--context"]) assert.ok(help.includes(option), help);
+});
+
 test("help and version succeed, and no action runs", async () => {
   for (const words of [["--help"], ["--version"], ["repository", "points", "--help"]]) {
     const { code, calls } = await run(...words);

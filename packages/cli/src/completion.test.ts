@@ -4,7 +4,7 @@ import { test } from "node:test";
 
 import { Command } from "commander";
 
-import { completionScript } from "./completion.ts";
+import { addCompletion, completionScript } from "./completion.ts";
 
 function program(): Command {
   const osr = new Command("osr").option("-o, --output <format>");
@@ -29,4 +29,19 @@ test("nouns, verbs and options are offered where they fit", () => {
   assert.deepEqual(offered("item", "te"), ["test-failover"]);
   assert.deepEqual(offered("item", "show", "web01", "--"), ["--wide", "--help"]);
   assert.deepEqual(offered("-o", "item", "s"), ["show"]);
+});
+
+test("the script is printed for the shell that is named, bash where none is", async () => {
+  const printed = async (...words: readonly string[]): Promise<string> => {
+    const texts: string[] = [];
+    const osr = program().exitOverride();
+    osr.configureOutput({ writeOut: (text) => void texts.push(text) });
+    addCompletion(osr);
+    await osr.parseAsync(["completion", ...words], { from: "user" });
+    return texts.join("");
+  };
+  const bash = await printed("bash");
+  assert.match(bash, /complete -o default -F _osr osr/);
+  assert.equal(await printed(), bash);
+  assert.match(await printed("zsh"), /bashcompinit/);
 });

@@ -1,4 +1,4 @@
-import { type Command, Option } from "commander";
+import { Argument, type Command } from "commander";
 
 const SHELLS = ["bash", "zsh"] as const;
 
@@ -7,8 +7,8 @@ export function addCompletion(program: Command): void {
   program
     .command("completion")
     .description("print a completion script for a shell: source <(osr completion bash)")
-    .addOption(new Option("--shell <shell>", "which shell").choices(SHELLS).default("bash"))
-    .action(({ shell }: { readonly shell: (typeof SHELLS)[number] }) => {
+    .addArgument(new Argument("[shell]", "which shell").choices(SHELLS).default("bash"))
+    .action((shell: (typeof SHELLS)[number]) => {
       program.configureOutput().writeOut?.(completionScript(program, shell));
     });
 }

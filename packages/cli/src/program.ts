@@ -13,6 +13,14 @@ import { View } from "./management/view.ts";
 import { OUTPUT_FORMATS, type Output, type OutputFormat, queried } from "./output.ts";
 import { type VaultRoleActions, addVaultRole } from "./vault-role-commands.ts";
 
+const EXAMPLES_HELP = `
+Examples:
+  osr up --directory site                       a whole site on this machine
+  osr fabric list -o json                       what there is, for programs
+  osr item list --query "[].name" -o tsv        one field of each
+  osr item failover web01 --shut-down-source    run it at the recovery site
+  source <(osr completion bash)                 words and options by Tab`;
+
 /** What every command that reads a storage account is told; either a site folder or the rest. */
 export type RepositoryOptions = {
   readonly site?: string;
@@ -118,9 +126,11 @@ export function createProgram(
         .choices(OUTPUT_FORMATS)
         .default("table"),
     )
-    .option("--query <expression>", "JMESPath: what of the result is printed")
+    .option("--query <expression>", "JMESPath: what of the result is printed, such as [].name")
     .option("--context <name>", "which vault to talk to; without it, the current context")
-    .addHelpText("after", EXIT_CODES_HELP)
+    .addHelpText("after", `${EXAMPLES_HELP}\n${EXIT_CODES_HELP}`)
+    // -o, --query and --context go with every command, and nobody reads the help of the program for them.
+    .configureHelp({ showGlobalOptions: true })
     .showHelpAfterError("(run it with --help to see what it takes)")
     .showSuggestionAfterError();
   const shown: Shown =
