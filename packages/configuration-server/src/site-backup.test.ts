@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 
 import * as fc from "fast-check";
@@ -68,4 +69,24 @@ test("a backup makes the same site again: passphrase, accounts, roles and who wa
     () => foreign.state.kept(PASSPHRASE_VERIFIER, verifierShape),
     (error) => error instanceof OsrError && error.code === "STATE_FOREIGN",
   );
+});
+
+test("the state of an earlier version is taken over", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "osr-state-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const id = uuidOfName("agent");
+  const member = { id, role: "mobility-service", hostName: "web", enrolledUnixMs: 5 } as const;
+  const ports = { clock: systemClock, randomness: systemRandomness };
+  const secret = systemRandomness.bytes(32);
+  {
+    using site = await openSite({ secret, stateFolder: folder }, ports);
+    site.state.addMember(member);
+    site.state.addCertificate({ serial: "ab", memberId: id, expiresUnixMs: 9 });
+  }
+  using old = new DatabaseSync(join(folder, "state.sqlite"));
+  old.exec("ALTER TABLE certificate DROP COLUMN revoked_unix_ms; PRAGMA user_version = 1;");
+  using site = await openSite({ secret, stateFolder: folder }, ports);
+  site.state.revokeMember(id, 6);
+  site.state.addMember(member);
+  assert.deepEqual(site.state.revokedCertificates(0), [{ serial: "ab", revokedUnixMs: 6 }]);
 });
