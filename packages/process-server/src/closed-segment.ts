@@ -12,6 +12,7 @@ import {
 } from "@osr/repository/segment-footer";
 import type { SegmentMeta } from "@osr/repository/segment-meta";
 
+import { ContentMac } from "./content-mac.ts";
 import { readFully } from "./file-writing.ts";
 import type { LastRecord } from "./last-record.ts";
 import { PROCESS_SERVER_ERRORS } from "./process-server-errors.ts";
@@ -33,14 +34,23 @@ export type ClosedSegment = {
   readonly footerBytes: Buffer;
   /** The index, where the disk of the spool was too full to take it. It is made again from the journal after a restart. */
   readonly indexInMemory?: Buffer;
+  /** Of all before the footer, as this process wrote it; absent where an earlier one did. */
+  readonly mac?: SegmentMac;
 };
+
+export type SegmentMac = { readonly key: Buffer; readonly digest: Buffer };
 
 /** `tail`: index and footer. */
 export function closedSegmentOf(
   plan: SegmentPlan,
   paths: SegmentPaths,
   what: { readonly meta: SegmentMeta; readonly last: LastRecord },
-  end: { readonly indexOffset: number; readonly tail: Buffer; readonly inMemory?: boolean },
+  end: {
+    readonly indexOffset: number;
+    readonly tail: Buffer;
+    readonly inMemory?: boolean;
+    readonly mac?: SegmentMac;
+  },
 ): ClosedSegment {
   const sizeBytes = end.indexOffset + end.tail.length;
   const footerBytes = Buffer.from(end.tail.subarray(-SEGMENT_FOOTER_BYTES));
@@ -53,13 +63,14 @@ export function closedSegmentOf(
     footer: decodeFooter(footerBytes, sizeBytes),
     footerBytes,
     ...(end.inMemory === true ? { indexInMemory: Buffer.from(index) } : {}),
+    ...(end.mac === undefined ? {} : { mac: end.mac }),
   };
 }
 
 /**
- * The object as it is uploaded, with its footer chained to `previousHead`. The content is hashed again on its way: where
- * the spool's disk gives other bytes than were written, the body fails with SPOOL_DAMAGED before its end, so that no
- * object comes into being. `moved` is called as the data goes.
+ * The object as it is uploaded, with its footer chained to `previousHead`. The content is checked on its way: where the
+ * spool's disk gives other bytes than were written, the body fails with SPOOL_DAMAGED before its end, so that no object
+ * comes into being. `moved` is called as the data goes.
  */
 export function uploadOf(
   segment: ClosedSegment,
@@ -69,13 +80,14 @@ export function uploadOf(
   const footerBytes = chainFooter(segment.footerBytes, previousHead);
   const released: Buffer[] = [];
   async function* pieces(): AsyncGenerator<Uint8Array> {
-    const hash = createHash("sha256");
+    const { mac, footer } = segment;
+    const check = mac === undefined ? createHash("sha256") : new ContentMac(mac.key);
     for await (const piece of contentOf(segment, released)) {
-      hash.update(piece);
+      check.update(piece);
       moved(piece.length);
       yield piece;
     }
-    if (!hash.digest().equals(segment.footer.contentSha256)) throw damaged(segment);
+    if (!check.digest().equals(mac?.digest ?? footer.contentSha256)) throw damaged(segment);
     moved(footerBytes.length);
     yield footerBytes;
   }

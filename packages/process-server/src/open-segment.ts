@@ -2,11 +2,12 @@ import { type FileHandle, open } from "node:fs/promises";
 import { dirname } from "node:path";
 
 import { must } from "@osr/base/assert";
-import { NO_HEAD } from "@osr/repository/segment-footer";
+import { NO_HEAD, SEGMENT_FOOTER_BYTES } from "@osr/repository/segment-footer";
 import { SegmentBuilder } from "@osr/repository/segment-builder";
 import type { SegmentMeta } from "@osr/repository/segment-meta";
 
 import { type ClosedSegment, closedSegmentOf } from "./closed-segment.ts";
+import { ContentMac } from "./content-mac.ts";
 import type { EncodedBatch } from "./encode-batch.ts";
 import { syncDirectory, writeFully } from "./file-writing.ts";
 import type { JournalEntry } from "./journal-entry.ts";
@@ -26,6 +27,8 @@ export class OpenSegment implements AsyncDisposable {
   readonly #seg: FileHandle;
   readonly #jnl: FileHandle;
   readonly #builder: SegmentBuilder;
+  readonly #macKey: Buffer;
+  readonly #mac: ContentMac;
   #meta: SegmentMeta;
   #journalBytes: number;
   #entryNoNext = 0;
@@ -34,22 +37,29 @@ export class OpenSegment implements AsyncDisposable {
   private constructor(
     plan: SegmentPlan,
     files: { paths: SegmentPaths; seg: FileHandle; jnl: FileHandle },
-    state: { builder: SegmentBuilder; meta: SegmentMeta; journalBytes: number },
+    state: { builder: SegmentBuilder; macKey: Buffer; meta: SegmentMeta; journalBytes: number },
   ) {
     this.plan = plan;
     this.paths = files.paths;
     this.#seg = files.seg;
     this.#jnl = files.jnl;
     this.#builder = state.builder;
+    this.#macKey = state.macKey;
+    this.#mac = new ContentMac(state.macKey);
+    this.#mac.update(state.builder.headerBytes);
     this.#meta = state.meta;
     this.#journalBytes = state.journalBytes;
   }
 
-  /** `meta`: as the log is before this segment. The journal is made first: a `.seg` without one was never written to. */
+  /**
+   * `meta`: as the log is before this segment; `macKey`: CONTENT_MAC_KEY_BYTES, fresh. The journal is made first: a `.seg`
+   * without one was never written to.
+   */
   static async create(
     plan: SegmentPlan,
     paths: SegmentPaths,
     meta: SegmentMeta,
+    macKey: Buffer,
   ): Promise<OpenSegment> {
     const builder = new SegmentBuilder(plan.header, plan.indexKey);
     const head = encodeJournalHead({
@@ -67,7 +77,8 @@ export class OpenSegment implements AsyncDisposable {
       await Promise.all([jnl.close(), seg?.close()]);
       throw error;
     }
-    return new OpenSegment(plan, { paths, seg, jnl }, { builder, meta, journalBytes: head.length });
+    const journalBytes = head.length;
+    return new OpenSegment(plan, { paths, seg, jnl }, { builder, macKey, meta, journalBytes });
   }
 
   get sizeBytes(): number {
@@ -91,6 +102,7 @@ export class OpenSegment implements AsyncDisposable {
     const sealed = sealJournalEntry(entry, this.#entryNoNext, this.plan.indexKey);
     await writeFully(this.#jnl, sealed, this.#journalBytes);
     appendEntry(this.#builder, entry, content);
+    this.#mac.update(content);
     this.#entryNoNext += 1;
     this.#journalBytes += sealed.length;
     this.#meta = metaAfter(this.#meta, batch);
@@ -109,11 +121,13 @@ export class OpenSegment implements AsyncDisposable {
     const tail = this.#builder.finish(NO_HEAD, this.#meta);
     await writeFully(this.#seg, tail, indexOffset);
     await this.#seg.datasync();
+    this.#mac.update(tail.subarray(0, -SEGMENT_FOOTER_BYTES));
+    const mac = { key: this.#macKey, digest: this.#mac.digest() };
     return closedSegmentOf(
       this.plan,
       this.paths,
       { meta: this.#meta, last },
-      { indexOffset, tail },
+      { indexOffset, tail, mac },
     );
   }
 

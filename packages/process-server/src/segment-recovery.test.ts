@@ -12,6 +12,7 @@ import { indexRootOf } from "@osr/repository/key-schedule";
 import { planBatch } from "./batch-plan.ts";
 import { parseBatch } from "./batch.ts";
 import { contentOf } from "./closed-segment.ts";
+import { CONTENT_MAC_KEY_BYTES } from "./content-mac.ts";
 import { encodeBatch } from "./encode-batch.ts";
 import { Dice, randomChange } from "./model-disk.contract.ts";
 import { OpenSegment } from "./open-segment.ts";
@@ -27,6 +28,7 @@ const keys: SegmentKeys = {
   dataKey,
   indexRoot: indexRootOf(dataKey),
 };
+const MAC_KEY = systemRandomness.bytes(CONTENT_MAC_KEY_BYTES);
 const META = { session: 3, interval: 8, intervalEnded: 8 };
 
 type Ends = { readonly seg: number; readonly jnl: number };
@@ -40,7 +42,7 @@ async function written(folder: string, dice: Dice) {
     createdUnixMs: systemClock.unixMs(),
   });
   const paths = segmentPaths(folder, plan.header);
-  const segment = await OpenSegment.create(plan, paths, META);
+  const segment = await OpenSegment.create(plan, paths, META, MAC_KEY);
   const ends: Ends[] = [];
   let frameNoFirst = 0;
   for (let n = 0; n < 6; n++) {

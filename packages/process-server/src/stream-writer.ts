@@ -4,6 +4,7 @@ import { SECOND_MS } from "@osr/base/units";
 import type { SegmentMeta } from "@osr/repository/segment-meta";
 
 import { type ClosedSegment, removeSegmentFiles } from "./closed-segment.ts";
+import { CONTENT_MAC_KEY_BYTES } from "./content-mac.ts";
 import type { EncodedBatch } from "./encode-batch.ts";
 import type { JournalEntry } from "./journal-entry.ts";
 import { OpenSegment } from "./open-segment.ts";
@@ -166,7 +167,8 @@ export class StreamWriter {
     await this.#close();
     const paths = segmentPaths(this.#folder, plan.header);
     this.#unfinished = { plan, paths };
-    this.#open = await OpenSegment.create(plan, paths, this.#meta);
+    const macKey = this.#context.randomness.bytes(CONTENT_MAC_KEY_BYTES);
+    this.#open = await OpenSegment.create(plan, paths, this.#meta, macKey);
     return this.#open;
   }
 
