@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, rmdirSync } from "node:fs";
+import { mkdirSync, rmdirSync, statfsSync } from "node:fs";
 import { test } from "node:test";
 
 import { runCommand } from "./rig/commands.ts";
@@ -52,22 +52,30 @@ test("a process that a scenario leaves in its folder is found", async (t) => {
   assert.match(result.checks.at(-1)?.detail ?? "", /process \d+ sleep 60/);
 });
 
-test("a network namespace and a tracefs instance that nobody uses are found", async (t) => {
-  if (process.getuid?.() !== 0 || !existsSync("/sys/kernel/tracing/instances"))
-    return t.skip("needs root and tracefs");
+test("a network namespace, a tracefs instance and pinned programs that nobody uses are found", async (t) => {
+  if (process.getuid?.() !== 0) return t.skip("needs root");
   const name = `osr-leak-${process.pid}`;
-  const instance = `/sys/kernel/tracing/instances/${name}`;
+  await mounted("tracefs", "/sys/kernel/tracing", 0x74726163);
+  await mounted("bpf", "/sys/fs/bpf", 0xcafe4a11);
+  const folders = [`/sys/kernel/tracing/instances/${name}`, `/sys/fs/bpf/${name}`];
   const namespace = (verb: string): Promise<string> =>
     runCommand("ip", ["netns", verb, name], { timeoutMs: 10_000 });
   t.after(async () => {
     await namespace("delete");
-    rmdirSync(instance);
+    for (const folder of folders) rmdirSync(folder);
   });
   const leaking = scenario(async ({ check }) => {
     check("one", true, "");
     await namespace("add");
-    mkdirSync(instance);
+    for (const folder of folders) mkdirSync(folder);
   });
   const result = await runScenario(leaking, silentNarrator, never);
-  assert.equal(result.checks.at(-1)?.detail, `/run/netns/${name}; ${instance}`);
+  const [instance, programs] = folders;
+  assert.equal(result.checks.at(-1)?.detail, `/run/netns/${name}; ${instance}; ${programs}`);
 });
+
+/** As the mobility service does where it is the first to need one. */
+async function mounted(type: string, folder: string, magic: number): Promise<void> {
+  if (statfsSync(folder).type === magic) return;
+  await runCommand("mount", ["-t", type, type, folder], { timeoutMs: 10_000 });
+}

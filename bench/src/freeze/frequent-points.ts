@@ -6,7 +6,7 @@ import { systemScheduler } from "@osr/base/platform/system-scheduler";
 import { MIB, MINUTE_MS } from "@osr/base/units";
 import { GUARD_LIMIT_MS, createSystemFreezer } from "@osr/block-device/system-freezer";
 import { sysfsCounters } from "@osr/block-device/sysfs-counters";
-import { TracefsTracker } from "@osr/block-device/tracefs-tracker";
+import { SystemTracker } from "@osr/block-device/system-tracker";
 import { HttpsClient } from "@osr/https/https-client";
 import { createMobilityService } from "@osr/mobility-service/mobility-service";
 import { ConfiguredProcessServers } from "@osr/mobility-service/process-server-assignment";
@@ -48,7 +48,7 @@ async function main(configurationFile: string): Promise<void> {
   const disks = await diskWatch.open(await diskWatch.inventory());
   for (const { reader } of disks) open.use(reader);
   const tracker = open.use(
-    new TracefsTracker({ name: TRACKER_INSTANCE, ringBytesPerCpu: RING_BYTES_PER_CPU }),
+    new SystemTracker({ name: TRACKER_INSTANCE, ringBytesPerCpu: RING_BYTES_PER_CPU }),
   );
   const service = createMobilityService({
     ...ports,

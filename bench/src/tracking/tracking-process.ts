@@ -4,7 +4,9 @@ import { createInterface } from "node:readline";
 import { must } from "@osr/base/assert";
 import { BLOCK_BYTES } from "@osr/base/block-range";
 import { MIB } from "@osr/base/units";
-import { TracefsTracker, eventDeviceOf } from "@osr/block-device/tracefs-tracker";
+import type { ChangeTracker } from "@osr/block-device/change-tracker";
+import { SystemTracker } from "@osr/block-device/system-tracker";
+import { eventDeviceOf } from "@osr/block-device/tracefs-tracker";
 import { ChangeIntake } from "@osr/mobility-service/change-intake";
 import { DirtyMemory } from "@osr/mobility-service/dirty-memory";
 import { DirtySet } from "@osr/mobility-service/dirty-set";
@@ -27,7 +29,7 @@ export type TrackedReport = {
 };
 
 class Tracking {
-  readonly #tracker: TracefsTracker;
+  readonly #tracker: ChangeTracker;
   readonly #intake: ChangeIntake;
   readonly #dirty: DirtySet;
   readonly #timer: NodeJS.Timeout;
@@ -39,10 +41,7 @@ class Tracking {
       readFileSync(`/sys/class/block/${diskName}/${file}`, "utf8").trim();
     const [major = 0, minor = 0] = read("dev").split(":").map(Number);
     const sectorCount = Number(read("size"));
-    this.#tracker = new TracefsTracker({
-      name: INSTANCE,
-      ringBytesPerCpu: RING_BYTES_PER_CPU,
-    });
+    this.#tracker = new SystemTracker({ name: INSTANCE, ringBytesPerCpu: RING_BYTES_PER_CPU });
     const index = this.#tracker.add({
       eventDevices: [eventDeviceOf({ major, minor })],
       sectorCount,

@@ -11,10 +11,11 @@ const POLL_MS = 250;
 
 const NAMESPACES = "/run/netns";
 const INSTANCES = "/sys/kernel/tracing/instances";
+const PROGRAMS = "/sys/fs/bpf";
 
-/** Things without an owner that outlive a process: network namespaces and tracefs instances, by path. */
+/** Things without an owner that outlive a process: network namespaces, tracefs instances and pinned programs, by path. */
 export async function ownedByMachine(): Promise<ReadonlySet<string>> {
-  const paths = [NAMESPACES, INSTANCES].map(async (folder) =>
+  const paths = [NAMESPACES, INSTANCES, PROGRAMS].map(async (folder) =>
     (await entries(folder)).map((name) => join(folder, name)),
   );
   return new Set((await Promise.all(paths)).flat());
@@ -22,8 +23,8 @@ export async function ownedByMachine(): Promise<ReadonlySet<string>> {
 
 /**
  * What a run left behind: the run's folder, processes that name it or stand in it, its mounts and loop devices; and network
- * namespaces and tracefs instances that were not there before and that no process uses. Those of other runs on the machine
- * have their users.
+ * namespaces, tracefs instances and pinned programs that were not there before and that no process uses. Those of other runs
+ * on the machine have their users.
  */
 export async function newLeaks(
   before: ReadonlySet<string>,
@@ -58,21 +59,21 @@ async function leaksOf(folder: string): Promise<string[]> {
   ];
 }
 
-/** Those of the namespaces and instances that no process stands in or holds open. */
+/** Those of the namespaces, instances and programs that no process stands in or holds open. */
 async function unused(paths: readonly string[]): Promise<readonly string[]> {
   if (paths.length === 0) return [];
-  const inodes = new Map<number, string>();
+  const inodes = new Map<string, string>();
   for (const path of paths) {
     const inode = await inodeOf(path);
     if (inode !== undefined) inodes.set(inode, path);
   }
   const used = new Set<string>();
   for (const pid of await processIds()) {
-    const namespace = inodes.get((await inodeOf(`/proc/${pid}/ns/net`)) ?? -1);
+    const namespace = inodes.get((await inodeOf(`/proc/${pid}/ns/net`)) ?? "");
     if (namespace !== undefined) used.add(namespace);
     for (const fd of await entries(`/proc/${pid}/fd`)) {
       const target = await readlink(`/proc/${pid}/fd/${fd}`).catch(() => "");
-      const instance = paths.find((path) => target.startsWith(`${path}/`));
+      const instance = paths.find((path) => `${target}/`.startsWith(`${path}/`));
       if (instance !== undefined) used.add(instance);
     }
   }
@@ -98,9 +99,10 @@ async function processIds(): Promise<readonly number[]> {
   return names.map(Number).filter((pid) => Number.isSafeInteger(pid) && pid !== process.pid);
 }
 
-async function inodeOf(path: string): Promise<number | undefined> {
+/** Also of which file system: another one may have the same number. */
+async function inodeOf(path: string): Promise<string | undefined> {
   return stat(path).then(
-    ({ ino }) => ino,
+    ({ dev, ino }) => `${dev}:${ino}`,
     () => undefined,
   );
 }

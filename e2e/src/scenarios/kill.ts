@@ -149,7 +149,7 @@ async function nothingIsFrozenOrLeft({ context, machine }: KillRig): Promise<voi
   // Once more killed, then ended as an administrator does: that takes the trace instance along.
   await stopFastAgent(machine);
   const left = await shell.must(
-    "ls /sys/kernel/tracing/instances; ls /run/osr | grep dirty-state; ps | grep -v grep | grep osr-freeze-guard; :",
+    "ls /sys/kernel/tracing/instances /sys/fs/bpf | grep ^osr; ls /run/osr | grep dirty-state; ps | grep -v grep | grep osr-freeze-guard; :",
   );
   check("a stopped agent leaves nothing behind", left.trim() === "", left.trim() || "nothing");
   await restartFastAgent(machine);

@@ -278,12 +278,14 @@ async function replicaStandsBy(rig: Rig): Promise<void> {
   await restartFastAgent(copy);
   const status = await untilStatus({ ...rig, machine: copy }, "the replica", () => true);
   await wait(REPLICA_MS);
-  const tracing = await copy.shell.must("ls /sys/kernel/tracing/instances | wc -l");
+  const tracing = await copy.shell.must(
+    "ls /sys/kernel/tracing/instances /sys/fs/bpf | grep -c ^osr; :",
+  );
   const objects = await objectsOf(site);
   check(
     "a replica tracks and sends nothing, and says so",
     status.state === "replica" && objects === objectsBefore && tracing.trim() === "0",
-    `${status.state}, ${codesOf(status.health)}; ${objects} objects before and after; ${tracing.trim()} trace instances`,
+    `${status.state}, ${codesOf(status.health)}; ${objects} objects before and after; ${tracing.trim()} trackers`,
   );
 }
 

@@ -14,6 +14,18 @@ export const BLOCK_DEVICE_ERRORS = defineErrors({
     retryable: false,
     hint: "This kernel describes its block trace events in an unknown way. Please report the kernel version.",
   },
+  KERNEL_TYPES_UNKNOWN: {
+    retryable: false,
+    hint: "Tracking by a program in the kernel needs one with CONFIG_DEBUG_INFO_BTF. Changes are tracked by trace events instead, which costs those who write more.",
+  },
+  BPF_UNAVAILABLE: {
+    retryable: false,
+    hint: "Tracking by a program in the kernel needs root, Linux 5.17 or newer and a kernel that is not locked down. Changes are tracked by trace events instead, which costs those who write more.",
+  },
+  BPF_PROGRAM_REFUSED: {
+    retryable: false,
+    hint: "This kernel does not accept our program. Please report the kernel version and the message. Changes are tracked by trace events instead.",
+  },
   TRACKER_BUSY: {
     retryable: true,
     hint: "Another process tracks changes under the same name. Stop the other mobility service first.",

@@ -39,7 +39,8 @@ export function changeTrackerContract(
     write(0, 64, 8);
     write(1, 128, 16);
     const first = drained(tracker);
-    assert.deepEqual(first, { changes: 2, lost: false, list: ["0:64+8", "1:128+16"] });
+    assert.deepEqual(first.list, ["0:64+8", "1:128+16"]);
+    assert.ok(first.changes > 0 && !first.lost);
     write(0, 64, 8);
     assert.deepEqual(drained(tracker), { changes: 1, lost: false, list: ["0:64+8"] });
     assert.deepEqual(drained(tracker), { changes: 0, lost: false, list: [] });
@@ -52,11 +53,25 @@ export function changeTrackerContract(
     assert.deepEqual(drained(tracker), { changes: 0, lost: false, list: [] });
   });
 
-  test(`${name}: writing the same place twice counts twice`, { skip }, (t) => {
+  test(`${name}: writing the same place again is a change again`, { skip }, (t) => {
     const { tracker, write } = open(t);
     tracker.start();
-    write(1, 256, 8);
-    write(1, 256, 8);
-    assert.equal(drained(tracker).changes, 2);
+    for (const _ of [1, 2]) {
+      write(1, 256, 8);
+      assert.notEqual(drained(tracker).changes, 0);
+    }
+  });
+
+  test(`${name}: every sector written is counted, also where it was before`, { skip }, (t) => {
+    const { tracker, write } = open(t);
+    tracker.start();
+    drained(tracker);
+    // It may not know yet where to count from.
+    tracker.settledSectors(0);
+    const before = tracker.settledSectors(0)?.written ?? NaN;
+    write(0, 64, 8);
+    write(0, 64, 16);
+    drained(tracker);
+    assert.equal(tracker.settledSectors(0)?.written, before + 24);
   });
 }

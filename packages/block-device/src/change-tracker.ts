@@ -1,6 +1,6 @@
 /** Sums of one drain, over all disks of the tracker. */
 export type DrainResult = {
-  /** Events that changed sectors outside ignored ranges (W, D and N requests): zero means a quiet drain. */
+  /** Changes outside ignored ranges, in requests or in granules as the tracker has them: zero means a quiet drain. */
   readonly changes: number;
   /** True where the kernel dropped events: dirty sets can no longer be trusted for any disk. */
   readonly lost: boolean;
@@ -54,8 +54,18 @@ export interface ChangeTracker extends Disposable {
    * events may be missing otherwise; then nothing is tracked yet.
    */
   resume(position: Float64Array, traced: readonly SectorCounts[]): boolean;
-  /** Sectors of the requests of a disk that drains have brought since the start, for comparison with KernelCounters. */
+  /** Sectors of the requests of a disk that drains have brought since the start. */
   tracedSectors(diskIndex: number): SectorCounts;
+  /**
+   * The same for comparison with KernelCounters, at a moment when they stand still. Undefined where the tracker cannot tell
+   * about the time since it was asked last: it counts anew from here.
+   */
+  settledSectors(diskIndex: number): SectorCounts | undefined;
+  /**
+   * The kernel counted changes of some disk that were not in any drain: a tracker that can go on by better means does so.
+   * Touches no disk, and allocates.
+   */
+  mismatched(): void;
 }
 
 /** Sectors of 512 bytes. Swap counts, too. */

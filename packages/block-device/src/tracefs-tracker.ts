@@ -87,6 +87,13 @@ export class TracefsTracker implements ChangeTracker {
     return this.#requests.tracedSectors(diskIndex);
   }
 
+  settledSectors(diskIndex: number): SectorCounts {
+    return this.tracedSectors(diskIndex);
+  }
+
+  /** There are no better means. */
+  mismatched(): void {}
+
   /** Changes beyond the disk's end, or at no place (SCSI pass-through): they are counted, so not quiet, but not handed on. */
   get unplacedChanges(): number {
     return this.#requests.unplacedChanges;
@@ -160,8 +167,11 @@ class RequestCounter implements RequestSink {
     if (kind === READ) return;
     const index = this.#indexOfDevice.get(eventDevice);
     if (index === undefined) return;
-    const counts = kind === DISCARD ? this.#discarded : this.#written;
-    counts[index] = (counts[index] ?? 0) + sectorCount;
+    // The kernel does not count what has no place (SCSI pass-through).
+    if (sector <= Number.MAX_SAFE_INTEGER) {
+      const counts = kind === DISCARD ? this.#discarded : this.#written;
+      counts[index] = (counts[index] ?? 0) + sectorCount;
+    }
     const sectorsLeft = (this.#sectorCounts[index] ?? 0) - sector;
     if (sectorsLeft > 0 && this.#isIgnored(index, sector, sectorCount)) return;
     this.changes += 1;

@@ -15,7 +15,7 @@ export interface ChangedDisk {
  * whoever drains goes on: silence must not be taken for stillness.
  */
 export class ChangeIntake {
-  readonly #tracker: Pick<ChangeTracker, "drain">;
+  readonly #tracker: Pick<ChangeTracker, "drain" | "mismatched">;
   /** By their disk index. */
   readonly #disks = new Map<number, ChangedDisk>();
   readonly #trust: TrackingTrust | undefined;
@@ -25,7 +25,7 @@ export class ChangeIntake {
 
   /** `onDrained`: all that was drained so far is in the live sets of the disks. */
   constructor(
-    tracker: Pick<ChangeTracker, "drain">,
+    tracker: Pick<ChangeTracker, "drain" | "mismatched">,
     options: { readonly trust?: TrackingTrust; readonly onDrained?: () => void } = {},
   ) {
     this.#tracker = tracker;
@@ -81,9 +81,10 @@ export class ChangeIntake {
     this.#trust.before();
     const changes = this.drain();
     if (changes === "lost") return changes;
-    const agrees = this.#trust.after((index) =>
-      this.#disks.get(index)?.distrust("TRACKING_MISMATCH"),
-    );
+    const agrees = this.#trust.after((index) => {
+      this.#disks.get(index)?.distrust("TRACKING_MISMATCH");
+      this.#tracker.mismatched();
+    });
     return agrees ? changes : "mismatch";
   }
 }

@@ -46,6 +46,7 @@ class Bench {
         if (changes instanceof Error) throw changes;
         return changes === "lost" ? { changes: 0, lost: true } : { changes, lost: false };
       },
+      mismatched: () => undefined,
     };
     const disk = {
       readRemainder: () => {
@@ -152,6 +153,7 @@ test("lost events make all disks distrusted, before whoever drains goes on", () 
   const disk = { changed: () => undefined, distrust: (reason: string) => reasons.push(reason) };
   const intake = new ChangeIntake({
     drain: () => drains.shift() ?? { changes: 0, lost: false },
+    mismatched: () => undefined,
   });
   for (const index of [0, 1]) intake.add(index, disk);
   assert.equal(intake.drain(), "lost");

@@ -11,17 +11,21 @@ import { TrackingTrust } from "./tracking-trust.ts";
 class Bench {
   readonly time = new VirtualTime();
   readonly reasons: string[] = [];
-  traced: SectorCounts = { written: 0, discarded: 0 };
+  traced: SectorCounts | undefined = { written: 0, discarded: 0 };
   /** Of each look of the kernel's counters, first to last; then the last one. */
   counted: (SectorCounts | undefined)[] = [{ written: 1000, discarded: 8 }];
   lost = false;
+  mismatches = 0;
   readonly trust: TrackingTrust;
   readonly intake: ChangeIntake;
 
   constructor() {
     const tracker = {
       drain: () => ({ changes: 0, lost: this.lost }),
-      tracedSectors: () => this.traced,
+      settledSectors: () => this.traced,
+      mismatched: () => {
+        this.mismatches += 1;
+      },
     };
     this.trust = new TrackingTrust({ tracker, clock: this.time });
     this.trust.add(0, () => (this.counted.length > 1 ? this.counted.shift() : this.counted[0]));
@@ -66,6 +70,19 @@ test("a mismatch that lasts is told once, and tracking is trusted anew from ther
   assert.deepEqual(bench.reasons, []);
   assert.equal(bench.drains(3000), 0);
   assert.deepEqual(bench.reasons, ["TRACKING_MISMATCH"]);
+  assert.equal(bench.mismatches, 1);
+});
+
+test("where the tracker cannot tell, that look says nothing and counting begins anew", () => {
+  const bench = new Bench();
+  bench.drains(100);
+  bench.traced = undefined;
+  bench.counted = [{ written: 9000, discarded: 8 }];
+  assert.equal(bench.drains(2000), 0);
+  bench.traced = { written: 16, discarded: 0 };
+  assert.equal(bench.drains(2000), 0);
+  bench.counted = [{ written: 9008, discarded: 8 }];
+  assert.equal(bench.drains(100), "mismatch");
 });
 
 test("a look during which the kernel counted, or does not count at all, says nothing", () => {

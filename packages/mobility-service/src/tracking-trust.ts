@@ -11,7 +11,7 @@ const CHECK_MS = SECOND_MS;
 const MISMATCH_MS = SECOND_MS / 2;
 
 export type TrackingTrustPorts = {
-  readonly tracker: Pick<ChangeTracker, "tracedSectors">;
+  readonly tracker: Pick<ChangeTracker, "settledSectors">;
   readonly clock: Clock;
 };
 
@@ -94,7 +94,11 @@ export class TrackingTrust {
     const after = disk.counted();
     if (before === undefined || after === undefined) return "uncounted";
     if (!isEqual(before, after)) return "moving";
-    const traced = tracker.tracedSectors(index);
+    const traced = tracker.settledSectors(index);
+    if (traced === undefined) {
+      disk.kept.baseline = undefined;
+      return "uncounted";
+    }
     const excess = {
       written: after.written - traced.written,
       discarded: after.discarded - traced.discarded,

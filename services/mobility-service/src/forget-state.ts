@@ -1,7 +1,7 @@
 import { rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 
-import { removeTraceInstance } from "@osr/block-device/trace-instance";
+import { removeSystemTracker } from "@osr/block-device/system-tracker";
 
 import { readConfiguration } from "./configuration.ts";
 import { keptStateFile } from "./kept-state-file.ts";
@@ -15,7 +15,7 @@ import { LEARNING_INSTANCE, TRACKER_INSTANCE } from "./trace-instances.ts";
 export function forgetState(configurationFile: string): void {
   const folder = dirname(readConfiguration(configurationFile).statusFile);
   const agentFile = becomeAgent(folder);
-  for (const name of [TRACKER_INSTANCE, LEARNING_INSTANCE]) removeTraceInstance(name);
+  for (const name of [TRACKER_INSTANCE, LEARNING_INSTANCE]) removeSystemTracker(name);
   rmSync(keptStateFile(folder), { force: true });
   rmSync(join(folder, agentFile), { force: true });
 }

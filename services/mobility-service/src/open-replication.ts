@@ -8,7 +8,7 @@ import { MIB, MINUTE_MS } from "@osr/base/units";
 import type { Freezer } from "@osr/block-device/freezer";
 import { sysfsCounters } from "@osr/block-device/sysfs-counters";
 import { GUARD_LIMIT_MS, createSystemFreezer } from "@osr/block-device/system-freezer";
-import { TracefsTracker } from "@osr/block-device/tracefs-tracker";
+import { SystemTracker } from "@osr/block-device/system-tracker";
 import type { MachineDescription } from "@osr/contracts/agent-protocol";
 import type { CertificateLife } from "@osr/mobility-service/machine-health";
 import { createMobilityService } from "@osr/mobility-service/mobility-service";
@@ -54,7 +54,11 @@ export async function openReplication(parts: ReplicationParts): Promise<OpenRepl
   const disks = await diskWatch.open(inventory);
   for (const { reader } of disks) open.use(reader);
   const tracker = open.use(
-    new TracefsTracker({ name: TRACKER_INSTANCE, ringBytesPerCpu: RING_BYTES_PER_CPU }),
+    new SystemTracker({
+      name: TRACKER_INSTANCE,
+      ringBytesPerCpu: RING_BYTES_PER_CPU,
+      onMeans: (means, reason) => log.info("how changes are tracked", { means, reason }),
+    }),
   );
   const { hookDevice, testFaults, scripts } = configuration;
   const hook = hookDevice === undefined ? undefined : open.use(openSerialHook(hookDevice));

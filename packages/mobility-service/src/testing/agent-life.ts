@@ -94,6 +94,8 @@ export class AgentLife {
       isLeftOut: (identity) => machine.isLeftOut(identity),
       isSwapCurrent: () => machine.isSwapCurrent(),
       tracedSectors: (disk) => machine.tracedSectors(disk),
+      settledSectors: (disk) => machine.settledSectors(disk),
+      mismatched: () => machine.mismatched(),
       drain: (sink) =>
         this.#do({ changes: 0, lost: false }, () =>
           machine.drain({

@@ -213,6 +213,12 @@ export class SimulatedMachine implements ChangeTracker, KernelCounters, Freezer,
     return { written: this.#traced[disk] ?? 0, discarded: 0 };
   }
 
+  settledSectors(disk: number): SectorCounts {
+    return this.tracedSectors(disk);
+  }
+
+  mismatched(): void {}
+
   counterOf({ name }: { readonly name: string }): DiskCounter {
     const disk = this.disks.findIndex((each) => each.disk.name === name);
     return () => ({ written: this.#counted[disk] ?? 0, discarded: 0 });

@@ -9,6 +9,7 @@ import { openDirectReader } from "@osr/block-device/direct-reader";
 import { readDiskInventory } from "@osr/block-device/disk-inventory";
 import type { ProtectableDisk } from "@osr/block-device/protected-disk";
 import { mountedTracefs } from "@osr/block-device/tracefs";
+import { BpfTracker } from "@osr/block-device/bpf-tracker";
 import { learnEventDevices } from "@osr/block-device/trust";
 import { probeAccelerator } from "@osr/compute-qemu/kvm-probe";
 import type { Output } from "@osr/cli/output";
@@ -44,6 +45,7 @@ export async function doctor(options: { readonly directory: string }): Promise<O
   return [
     finding("root", isRoot, "tracking, freezing and virtual networks", "run it as root"),
     tracefsFinding(),
+    kernelProgramFinding(),
     ...(isRoot ? await diskFindings() : []),
     await acceleratorFinding(),
     ...PROGRAMS.map(programFinding),
@@ -66,6 +68,17 @@ function tracefsFinding(): Finding {
       messageOf(error),
       "a kernel with block trace events, and root",
     );
+  }
+}
+
+function kernelProgramFinding(): Finding {
+  const check = "kernel programs";
+  try {
+    BpfTracker.open(`osr-doctor-${process.pid}`)[Symbol.dispose]();
+    return finding(check, true, "changes are tracked at the lowest cost", "");
+  } catch (error) {
+    const remedy = "none is needed: changes are tracked by trace events, which costs more";
+    return { check, able: "partly", detail: messageOf(error), remedy };
   }
 }
 

@@ -1,0 +1,288 @@
+import fs from "node:fs";
+
+import { must } from "@osr/base/assert";
+
+import {
+  type BpfCalls,
+  INNER_MAP,
+  MAPPABLE,
+  MAP_ARRAY,
+  MAP_ARRAY_OF_MAPS,
+  MAP_HASH,
+  type MappedMap,
+} from "./bpf-calls.ts";
+import type { BpfFolder } from "./bpf-folder.ts";
+import {
+  COUNTS_BYTES,
+  DEVICE_BYTES,
+  DEVICE_GRANULE_SHIFT,
+  DEVICE_GROUP_WORDS,
+  DEVICE_SECTORS,
+  DEVICE_SLOT,
+  DEVICE_WORDS,
+  changeProgram,
+  requestPlaces,
+} from "./change-program.ts";
+import { type DirtyBitmapLayout, bytesOf, layoutWith } from "./dirty-bitmap-layout.ts";
+import type { KernelTypes } from "./kernel-types.ts";
+import { readText } from "./system-roots.ts";
+
+/**
+ * The kernel does not run a program where it interrupts the same program, and a completion may interrupt another one: in a
+ * task, then in a soft interrupt, then in a hard one. Of three alike at least one runs, for whichever request.
+ */
+export const PROGRAMS = 3;
+export const SLOTS = 256;
+const DEVICES_MAX = 1024;
+
+/** Changes whenever programs and maps of another version could not be used. */
+export const LAYOUT_VERSION = 1;
+
+/** In the kernel's struct bpf_prog_info (uapi/linux/bpf.h), bytes. */
+const INFO_ID = 4;
+const INFO_MISSES = 208;
+
+const COUNTS = "counts";
+const DEVICES = "devices";
+const BITMAPS = "bitmaps";
+
+/** What the program knows of a disk. */
+export type KernelDisk = {
+  readonly slot: number;
+  readonly sectorCount: number;
+  readonly layout: DirtyBitmapLayout;
+};
+
+/** A bitmap of a disk, shared with the kernel. */
+export type SharedBitmap = Disposable & { readonly buffer: ArrayBuffer };
+
+/** The part of change tracking that is in the kernel: three programs and the maps that they read and write. */
+export class KernelTracking implements Disposable {
+  readonly #calls: BpfCalls;
+  readonly #folder: BpfFolder;
+  readonly #devices: number;
+  readonly #bitmaps: number;
+  readonly #countsMap: number;
+  readonly #programs: readonly number[];
+  readonly #links: number[] = [];
+  readonly #info = Buffer.alloc(256);
+  readonly #counts: MappedMap;
+
+  private constructor(
+    calls: BpfCalls,
+    folder: BpfFolder,
+    maps: { readonly devices: number; readonly bitmaps: number; readonly counts: number },
+    programs: readonly number[],
+  ) {
+    this.#calls = calls;
+    this.#folder = folder;
+    this.#devices = maps.devices;
+    this.#bitmaps = maps.bitmaps;
+    this.#countsMap = maps.counts;
+    this.#programs = programs;
+    this.#counts = calls.mapMemory(maps.counts, SLOTS * rowsPerSlot() * COUNTS_BYTES);
+  }
+
+  /** Loads programs that do not run yet. Throws BPF_UNAVAILABLE, KERNEL_TYPES_UNKNOWN. */
+  static load(calls: BpfCalls, folder: BpfFolder, types: KernelTypes): KernelTracking {
+    const places = requestPlaces(types);
+    using open = new OpenFiles();
+    const map = (type: number, valueBytes: number, entries: number, flags = 0): number =>
+      open.use(calls.createMap({ type, keyBytes: 4, valueBytes, entries, flags }));
+    const devices = map(MAP_HASH, DEVICE_BYTES, DEVICES_MAX);
+    const rows = rowsPerSlot();
+    const counts = map(MAP_ARRAY, COUNTS_BYTES, SLOTS * rows, MAPPABLE);
+    const like = calls.createMap(bitmapOptions(layoutWith(0, 0)));
+    const bitmaps = open.use(
+      calls.createMap({
+        type: MAP_ARRAY_OF_MAPS,
+        keyBytes: 4,
+        valueBytes: 4,
+        entries: SLOTS,
+        inner: like,
+      }),
+    );
+    fs.closeSync(like);
+    const programs = Array.from({ length: PROGRAMS }, (_, index) => {
+      const maps = { devices, counts, bitmaps, rowsPerSlot: rows };
+      const code = changeProgram(places, maps, index);
+      return open.use(calls.loadProgram(code, places.tracepointTypeId));
+    });
+    const tracking = new KernelTracking(calls, folder, { devices, bitmaps, counts }, programs);
+    open.keep();
+    return tracking;
+  }
+
+  /** What a process that was killed has left running. Undefined where it has left nothing whole. */
+  static open(calls: BpfCalls, folder: BpfFolder): KernelTracking | undefined {
+    const names = [COUNTS, DEVICES, BITMAPS, ...programNames(), ...linkNames()];
+    if (!names.every((name) => folder.has(name))) return undefined;
+    using open = new OpenFiles();
+    const pinned = (name: string): number => open.use(calls.openPin(folder.file(name)));
+    const maps = { devices: pinned(DEVICES), bitmaps: pinned(BITMAPS), counts: pinned(COUNTS) };
+    const tracking = new KernelTracking(calls, folder, maps, programNames().map(pinned));
+    tracking.#links.push(...linkNames().map(pinned));
+    open.keep();
+    return tracking;
+  }
+
+  /** The programs run from here on, whatever becomes of this process. */
+  start(): void {
+    this.#folder.empty();
+    const pin = (fd: number, name: string): void => this.#calls.pin(fd, this.#folder.file(name));
+    pin(this.#devices, DEVICES);
+    pin(this.#bitmaps, BITMAPS);
+    pin(this.#countsMap, COUNTS);
+    for (const [index, program] of this.#programs.entries()) {
+      pin(program, must(programNames()[index], "a name"));
+      const link = this.#calls.attach(program);
+      this.#links.push(link);
+      pin(link, must(linkNames()[index], "a name"));
+    }
+  }
+
+  /** Names these programs, of all that run since the machine was booted. */
+  get id(): number {
+    return this.#infoOf(must(this.#programs[0], "a program")).readUInt32LE(INFO_ID);
+  }
+
+  /** How often the kernel did not run one of the programs, as it was interrupted. */
+  misses(program: number): number {
+    const fd = must(this.#programs[program], "a program");
+    return Number(this.#infoOf(fd).readBigUInt64LE(INFO_MISSES));
+  }
+
+  /** What the programs count of a slot: a row for each CPU, then one that is ours. */
+  countsOf(slot: number): { readonly counts: Uint32Array; readonly ours: Float64Array } {
+    const rows = rowsPerSlot();
+    const { buffer } = this.#counts;
+    const at = slot * rows * COUNTS_BYTES;
+    const bytes = (rows - 1) * COUNTS_BYTES;
+    return {
+      counts: new Uint32Array(buffer, at, bytes / 4),
+      ours: new Float64Array(buffer, at + bytes, COUNTS_BYTES / 8),
+    };
+  }
+
+  /** Makes the bitmap of a slot, all zeros, and the counts of its programs zero. */
+  makeBitmap(slot: number, layout: DirtyBitmapLayout): SharedBitmap {
+    const fd = this.#calls.createMap(bitmapOptions(layout));
+    try {
+      this.#folder.remove(bitmapName(slot));
+      this.#calls.pin(fd, this.#folder.file(bitmapName(slot)));
+      const { counts, ours } = this.countsOf(slot);
+      counts.fill(0);
+      ours.fill(0);
+      this.#calls.update(this.#bitmaps, numberKey(slot), numberKey(fd));
+      return this.#calls.mapMemory(fd, bytesOf(layout));
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+
+  /** The bitmap that a predecessor made. Throws BPF_UNAVAILABLE where there is none. */
+  openBitmap(slot: number, layout: DirtyBitmapLayout): SharedBitmap {
+    const fd = this.#calls.openPin(this.#folder.file(bitmapName(slot)));
+    try {
+      return this.#calls.mapMemory(fd, bytesOf(layout));
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+
+  forgetBitmap(slot: number): void {
+    this.#folder.remove(bitmapName(slot));
+    this.#calls.delete(this.#bitmaps, numberKey(slot));
+  }
+
+  /** Requests of the device count for the disk from here on. */
+  setDevice(eventDevice: number, { slot, sectorCount, layout }: KernelDisk): void {
+    const value = Buffer.alloc(DEVICE_BYTES);
+    value.writeUInt32LE(slot, DEVICE_SLOT);
+    value.writeUInt32LE(layout.granuleShift, DEVICE_GRANULE_SHIFT);
+    value.writeBigUInt64LE(BigInt(sectorCount), DEVICE_SECTORS);
+    value.writeUInt32LE(layout.words, DEVICE_WORDS);
+    value.writeUInt32LE(layout.groupWords, DEVICE_GROUP_WORDS);
+    this.#calls.update(this.#devices, numberKey(eventDevice), value);
+  }
+
+  /** What a device counts for. */
+  deviceOf(eventDevice: number): KernelDisk | undefined {
+    const value = Buffer.alloc(DEVICE_BYTES);
+    if (!this.#calls.lookup(this.#devices, numberKey(eventDevice), value)) return undefined;
+    const sectorCount = Number(value.readBigUInt64LE(DEVICE_SECTORS));
+    return {
+      slot: value.readUInt32LE(DEVICE_SLOT),
+      sectorCount,
+      layout: layoutWith(sectorCount, value.readUInt32LE(DEVICE_GRANULE_SHIFT)),
+    };
+  }
+
+  deleteDevice(eventDevice: number): void {
+    this.#calls.delete(this.#devices, numberKey(eventDevice));
+  }
+
+  /** All devices that count for some disk. */
+  eventDevices(): readonly number[] {
+    return this.#calls.keys(this.#devices).map((key) => key.readUInt32LE(0));
+  }
+
+  #infoOf(fd: number): Buffer {
+    return this.#calls.info(fd, this.#info);
+  }
+
+  /** Lets go; what runs goes on. */
+  [Symbol.dispose](): void {
+    this.#counts[Symbol.dispose]();
+    const maps = [this.#devices, this.#bitmaps, this.#countsMap];
+    for (const fd of [...maps, ...this.#programs, ...this.#links]) fs.closeSync(fd);
+  }
+}
+
+/** Closes files unless they are kept. */
+class OpenFiles implements Disposable {
+  #fds: number[] = [];
+
+  use(fd: number): number {
+    this.#fds.push(fd);
+    return fd;
+  }
+
+  keep(): void {
+    this.#fds = [];
+  }
+
+  [Symbol.dispose](): void {
+    for (const fd of this.#fds) fs.closeSync(fd);
+  }
+}
+
+function bitmapOptions({ entries }: DirtyBitmapLayout) {
+  const flags = MAPPABLE | INNER_MAP;
+  return { type: MAP_ARRAY, keyBytes: 4, valueBytes: 8, entries, flags };
+}
+
+function bitmapName(slot: number): string {
+  return `bitmap-${slot}`;
+}
+
+function programNames(): readonly string[] {
+  return Array.from({ length: PROGRAMS }, (_, index) => `program-${index}`);
+}
+
+function linkNames(): readonly string[] {
+  return Array.from({ length: PROGRAMS }, (_, index) => `link-${index}`);
+}
+
+function numberKey(value: number): Buffer {
+  const key = Buffer.alloc(4);
+  key.writeUInt32LE(value);
+  return key;
+}
+
+/** One for each CPU that the machine can ever have, and one more. */
+function rowsPerSlot(): number {
+  const possible = readText("/sys/devices/system/cpu/possible") ?? "0";
+  const highest = Number(/(\d+)$/.exec(possible)?.[1] ?? 0);
+  return highest + 2;
+}

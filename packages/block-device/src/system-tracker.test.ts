@@ -1,0 +1,106 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import type { TestContext } from "node:test";
+
+import { messageOf } from "@osr/base/errors";
+import { MIB } from "@osr/base/units";
+
+import { ChangeList } from "./change-tracker.contract.ts";
+import {
+  BLOCK_SECTORS,
+  DISK_BYTES,
+  keptOf,
+  loopTrackerContract,
+  openWriter,
+  tracked,
+  trackerName,
+} from "./loop-tracker.contract.ts";
+import { SystemTracker, type TrackingMeans, removeSystemTracker } from "./system-tracker.ts";
+import { countedTest } from "./testing/counted-test.ts";
+import { type LoopDisk, LoopDisks, loopSkipReason } from "./testing/loop-disk.ts";
+
+function skipReason(): string | undefined {
+  const reason = loopSkipReason("blkdiscard", "mkfs.ext4");
+  if (reason !== undefined) return reason;
+  try {
+    using tracker = new SystemTracker({ name: trackerName(), ringBytesPerCpu: MIB });
+    tracker.start();
+    return undefined;
+  } catch (error) {
+    return messageOf(error);
+  }
+}
+
+const skip = skipReason();
+
+loopTrackerContract("system", (name) => new SystemTracker({ name, ringBytesPerCpu: MIB }), skip);
+
+function opened(t: TestContext, name: string, disk: LoopDisk) {
+  const means: TrackingMeans[] = [];
+  const tracker = new SystemTracker({
+    name,
+    ringBytesPerCpu: MIB,
+    onMeans: (each) => void means.push(each),
+  });
+  t.after(() => tracker[Symbol.dispose]());
+  tracker.add(tracked(disk));
+  return { tracker, means };
+}
+
+countedTest(
+  "after a mismatch it goes on by trace events, and nothing is left out",
+  skip,
+  (t, watch) => {
+    const disk = new LoopDisks(t).create(DISK_BYTES);
+    const write = openWriter(t, disk);
+    const name = trackerName();
+    const { tracker, means } = opened(t, name, disk);
+    const gone = tracker.add({ ...tracked(disk), eventDevices: [1] });
+    tracker.remove(gone);
+    watch(tracker, [disk]);
+    tracker.start();
+    write(1, 1);
+    tracker.mismatched();
+    write(3, 1);
+    const list = new ChangeList();
+    // What came after the change may be told by both.
+    assert.equal(tracker.drain(list).lost, false);
+    assert.deepEqual(new Set(list.changes), new Set(["0:8+8", "0:24+8"]));
+    assert.equal(means.at(-1), "trace events");
+    // Counting begins anew, which is said once.
+    if (means[0] === "kernel program") assert.equal(tracker.settledSectors(0), undefined);
+    const before = tracker.settledSectors(0)?.written ?? NaN;
+    write(5, 2);
+    tracker.mismatched();
+    assert.deepEqual(tracker.drain(list), { changes: 1, lost: false });
+    assert.equal(tracker.settledSectors(0)?.written, before + 2 * BLOCK_SECTORS);
+    tracker[Symbol.dispose]();
+    for (const folder of ["/sys/fs/bpf", "/sys/kernel/tracing/instances"])
+      assert.equal(fs.existsSync(`${folder}/${name}`), false);
+  },
+);
+
+countedTest("a successor goes on by the means of its predecessor", skip, (t, watch) => {
+  const disk = new LoopDisks(t).create(DISK_BYTES);
+  const write = openWriter(t, disk);
+  for (const isMismatched of [false, true]) {
+    const name = trackerName();
+    t.after(() => removeSystemTracker(name));
+    const { tracker } = opened(t, name, disk);
+    watch(tracker, [disk]);
+    tracker.start();
+    if (isMismatched) tracker.mismatched();
+    tracker.drain(new ChangeList());
+    const { position, traced } = keptOf(tracker);
+    tracker.abandon();
+    write(7, 1);
+    const successor = opened(t, name, disk);
+    watch(successor.tracker, [disk]);
+    assert.ok(successor.tracker.resume(position, traced));
+    const list = new ChangeList();
+    successor.tracker.drain(list);
+    assert.deepEqual(list.changes, ["0:56+8"]);
+    if (isMismatched) assert.equal(successor.means.at(-1), "trace events");
+    successor.tracker.abandon();
+  }
+});
