@@ -9,8 +9,12 @@ const LIVED_MS = 5 * MINUTE_MS;
 export class RestartDelay {
   #nextMs = DELAY_FIRST_MS;
 
-  /** How long to wait, from 1 s to 1 min, before a role is started again that has lived for `livedMs`. */
-  after(livedMs: number): number {
+  /**
+   * How long to wait, from 1 s to 1 min, before a role is started again that has lived for `livedMs`. One that was killed from
+   * outside did not fail: it is needed at once.
+   */
+  after({ livedMs, isKilled }: { readonly livedMs: number; readonly isKilled: boolean }): number {
+    if (isKilled) return DELAY_FIRST_MS;
     const delayMs = livedMs >= LIVED_MS ? DELAY_FIRST_MS : this.#nextMs;
     this.#nextMs = Math.min(2 * delayMs, DELAY_MAX_MS);
     return delayMs;

@@ -14,10 +14,12 @@ import { RoleProcess } from "./role-process.ts";
 test("a role that cannot live is started less and less often, until it has lived for some minutes", () => {
   const delay = new RestartDelay();
   const after = (livedMs: number, times: number): number[] =>
-    Array.from({ length: times }, () => delay.after(livedMs) / SECOND_MS);
+    Array.from({ length: times }, () => delay.after({ livedMs, isKilled: false }) / SECOND_MS);
   assert.deepEqual(after(SECOND_MS, 8), [1, 2, 4, 8, 16, 32, 60, 60]);
   assert.deepEqual(after(5 * MINUTE_MS, 2), [1, 1]);
   assert.deepEqual(after(SECOND_MS, 2), [2, 4]);
+  assert.equal(delay.after({ livedMs: SECOND_MS, isKilled: true }), SECOND_MS);
+  assert.deepEqual(after(SECOND_MS, 1), [8]);
 });
 
 test("a role that ends is started again with a growing delay, and the cause is said", async (t) => {

@@ -105,7 +105,7 @@ export class RoleProcess {
       if (!hasExited(child)) await once(child, "exit");
       const livedMs = clock.monotonicMs() - startedMs;
       if (await this.#isStoppedWithin(CTRL_C_MS)) return;
-      const delayMs = this.#delay.after(livedMs);
+      const delayMs = this.#delay.after({ livedMs, isKilled: child.signalCode !== null });
       say(
         `${this.#name} has ended after ${seconds(livedMs)} (${this.#causeOf(child)}); ` +
           `it is started again in ${seconds(delayMs)}; see ${logFile}`,
