@@ -17,7 +17,6 @@ import { DirtySet } from "@osr/mobility-service/dirty-set";
  */
 const INSTANCE = "osr-bench-tracking";
 const RING_BYTES_PER_CPU = 4 * MIB;
-const DRAIN_MS = 50;
 const SECTOR_BYTES = 512;
 const BLOCK_SECTORS = BLOCK_BYTES / SECTOR_BYTES;
 
@@ -61,7 +60,7 @@ class Tracking {
       },
     });
     this.#tracker.start();
-    this.#timer = setInterval(() => this.#drain(), DRAIN_MS);
+    this.#timer = setInterval(() => this.#drain(), this.#tracker.drainEveryMs);
   }
 
   #drain(): void {

@@ -29,6 +29,9 @@ const BITMAP_BYTES_MAX = 32 * MIB;
 /** Where nothing is left, granules are as large as it takes. */
 const BITMAP_BYTES_MIN = 64 * KIB;
 
+/** Nothing overflows; what changes often is told once. Points drain for themselves, so this only delays the copying of what changed. */
+const DRAIN_EVERY_MS = 250;
+
 type RunningDisk = {
   readonly tracked: TrackedDisk;
   readonly kernel: KernelDisk;
@@ -51,6 +54,7 @@ type GranuleRange = { readonly start: number; readonly end: number };
  * Changes are told in granules of 4 KiB; those of large disks may be larger, so that the bitmaps fit their memory.
  */
 export class BpfTracker implements ChangeTracker {
+  readonly drainEveryMs = DRAIN_EVERY_MS;
   readonly #calls: BpfCalls;
   readonly #folder: BpfFolder;
   readonly #disks: (TrackedDisk | undefined)[] = [];

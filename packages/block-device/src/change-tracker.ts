@@ -32,6 +32,8 @@ export type TrackedDisk = {
  * - `drain` is synchronous, does not block, writes nothing and starts nothing: it runs while file systems are frozen.
  */
 export interface ChangeTracker extends Disposable {
+  /** How long whoever uses it may wait from drain to drain: longer, and what it keeps may overflow on a busy disk. */
+  readonly drainEveryMs: number;
   start(): void;
   /** Tracks one more disk; returns its disk index, which counts from 0 and is never given twice. */
   add(disk: TrackedDisk): number;

@@ -54,6 +54,10 @@ export class SystemTracker implements ChangeTracker {
     }
   }
 
+  get drainEveryMs(): number {
+    return this.#tracker.drainEveryMs;
+  }
+
   /** Throws TRACEFS_UNAVAILABLE, TRACE_FORMAT_UNKNOWN, TRACKER_BUSY. */
   start(): void {
     if (this.#tracker instanceof BpfTracker) removeTraceInstance(this.#options.name);

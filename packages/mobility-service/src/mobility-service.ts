@@ -37,8 +37,6 @@ import { TrackingTrust } from "./tracking-trust.ts";
 import { Turn } from "./turn.ts";
 import type { MobilityServiceOptions, PointIntervals } from "./mobility-service-options.ts";
 
-/** The kernel's ring of events must not fill between two drains. */
-const DRAIN_MS = 50;
 const STATUS_MS = SECOND_MS;
 /** How often disks are looked for. */
 const DISK_WATCH_MS = 5 * SECOND_MS;
@@ -257,7 +255,7 @@ class MachineReplication implements MobilityService {
         this.#options.log.error("events of changes were lost", { code, hint, error });
       }
       wasLost = isLost;
-      await this.#sleep(DRAIN_MS, this.#stopping.signal);
+      await this.#sleep(this.#options.tracker.drainEveryMs, this.#stopping.signal);
     }
   }
 

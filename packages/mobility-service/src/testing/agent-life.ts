@@ -76,6 +76,7 @@ export class AgentLife {
   machine(machine: SimulatedMachine): AgentsMachine {
     return {
       disks: machine.disks.map((disk) => this.#opened(disk)),
+      drainEveryMs: machine.drainEveryMs,
       start: () => machine.start(),
       resume: (position, traced) => machine.resume(position, traced),
       savePosition: (target) => machine.savePosition(target),

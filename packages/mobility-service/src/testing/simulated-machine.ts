@@ -54,6 +54,7 @@ type Write = { readonly disk: number; readonly sector: number; readonly count: n
  * their event comes when they complete.
  */
 export class SimulatedMachine implements ChangeTracker, KernelCounters, Freezer, DiskWatch {
+  readonly drainEveryMs = 50;
   faults: MachineFaults;
   disks: readonly SimulatedDisk[];
   /** What every disk held at the moment that each cut proved. */
