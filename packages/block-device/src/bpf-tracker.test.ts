@@ -8,7 +8,7 @@ import { MIB } from "@osr/base/units";
 import { BLOCK_DEVICE_ERRORS } from "./block-device-errors.ts";
 import { mountedBpffs } from "./bpf-folder.ts";
 import { BpfTracker } from "./bpf-tracker.ts";
-import { ChangeList } from "./change-tracker.contract.ts";
+import { ChangeList, settled } from "./change-tracker.contract.ts";
 import {
   BLOCK_SECTORS,
   DISK_BYTES,
@@ -185,8 +185,7 @@ countedTest(
     const { name, tracker } = killedTracker(t, watch, disk);
     write(1, 2);
     drained(tracker);
-    tracker.settledSectors(0);
-    const before = tracker.settledSectors(0)?.written ?? NaN;
+    const before = settled(tracker).written;
     const { position } = keptOf(tracker);
     write(7, 1);
     tracker.abandon();
@@ -195,7 +194,7 @@ countedTest(
     assert.ok(successor.resume(position));
     write(20, 1);
     assert.deepEqual(drained(successor).list, ["0:56+8", "0:72+24", "0:160+8"]);
-    assert.equal(successor.settledSectors(0)?.written, before + (1 + 3000 + 1) * BLOCK_SECTORS);
+    assert.equal(settled(successor).written, before + (1 + 3000 + 1) * BLOCK_SECTORS);
     successor.abandon();
   },
 );

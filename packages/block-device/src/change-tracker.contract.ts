@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 
-import type { ChangeSink, ChangeTracker, DrainResult } from "./change-tracker.ts";
+import type { ChangeSink, ChangeTracker, DrainResult, SectorCounts } from "./change-tracker.ts";
 
 /** A tracker, not started yet, and a way to write to its disks, of at least two, each of at least 1,024 sectors. */
 export type TrackedWorld = {
@@ -22,6 +22,15 @@ export class ChangeList implements ChangeSink {
 function drained(tracker: ChangeTracker): DrainResult & { readonly list: readonly string[] } {
   const list = new ChangeList();
   return { ...tracker.drain(list), list: list.changes.toSorted() };
+}
+
+/** What a tracker has counted of its first disk, now that nothing changes it: it may have to look more than once. */
+export function settled(tracker: ChangeTracker): SectorCounts {
+  for (let looks = 0; looks < 5; looks++) {
+    const counts = tracker.settledSectors(0);
+    if (counts !== undefined) return counts;
+  }
+  assert.fail("it cannot tell what it has counted");
 }
 
 /** The law of ChangeTracker, for every provider and every fake. */
@@ -66,12 +75,10 @@ export function changeTrackerContract(
     const { tracker, write } = open(t);
     tracker.start();
     drained(tracker);
-    // It may not know yet where to count from.
-    tracker.settledSectors(0);
-    const before = tracker.settledSectors(0)?.written ?? NaN;
+    const before = settled(tracker).written;
     write(0, 64, 8);
     write(0, 64, 16);
     drained(tracker);
-    assert.equal(tracker.settledSectors(0)?.written, before + 24);
+    assert.equal(settled(tracker).written, before + 24);
   });
 }

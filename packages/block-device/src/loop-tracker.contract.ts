@@ -7,7 +7,7 @@ import { BLOCK_BYTES } from "@osr/base/block-range";
 import { MIB } from "@osr/base/units";
 
 import { alignedBuffer } from "./aligned-buffer.ts";
-import { ChangeList, changeTrackerContract } from "./change-tracker.contract.ts";
+import { ChangeList, changeTrackerContract, settled } from "./change-tracker.contract.ts";
 import type { ChangeSink, ChangeTracker, SectorCounts, TrackedDisk } from "./change-tracker.ts";
 import { openDirectReader } from "./direct-reader.ts";
 import { sysfsCounters } from "./sysfs-counters.ts";
@@ -124,9 +124,7 @@ export function loopTrackerContract(
       const seen = new DirtyBlocks();
       const counted = sysfsCounters().counterOf(disk);
       const statBefore = must(counted(), "counts");
-      // It may not know yet where to count from.
-      tracker.settledSectors(0);
-      const tracedBefore = must(tracker.settledSectors(0), "counts");
+      const tracedBefore = settled(tracker);
       for (let round = 0; round < 300; round++) {
         const block = random(DISK_BYTES / BLOCK_BYTES - 64);
         const count = 1 + random(3);
@@ -140,7 +138,7 @@ export function loopTrackerContract(
       assert.equal(tracker.drain(seen).lost, false);
       assert.deepEqual(seen.sorted(), expected.sorted());
       const statAfter = must(counted(), "counts");
-      const traced = must(tracker.settledSectors(0), "counts");
+      const traced = settled(tracker);
       const written = traced.written - tracedBefore.written;
       const discarded = traced.discarded - tracedBefore.discarded;
       assert.equal(written, statAfter.written - statBefore.written);

@@ -5,7 +5,7 @@ import type { TestContext } from "node:test";
 import { messageOf } from "@osr/base/errors";
 import { MIB } from "@osr/base/units";
 
-import { ChangeList } from "./change-tracker.contract.ts";
+import { ChangeList, settled } from "./change-tracker.contract.ts";
 import {
   BLOCK_SECTORS,
   DISK_BYTES,
@@ -69,11 +69,11 @@ countedTest(
     assert.equal(means.at(-1), "trace events");
     // Counting begins anew, which is said once.
     if (means[0] === "kernel program") assert.equal(tracker.settledSectors(0), undefined);
-    const before = tracker.settledSectors(0)?.written ?? NaN;
+    const before = settled(tracker).written;
     write(5, 2);
     tracker.mismatched();
     assert.deepEqual(tracker.drain(list), { changes: 1, lost: false });
-    assert.equal(tracker.settledSectors(0)?.written, before + 2 * BLOCK_SECTORS);
+    assert.equal(settled(tracker).written, before + 2 * BLOCK_SECTORS);
     tracker[Symbol.dispose]();
     for (const folder of ["/sys/fs/bpf", "/sys/kernel/tracing/instances"])
       assert.equal(fs.existsSync(`${folder}/${name}`), false);

@@ -1,3 +1,5 @@
+import { isDeepStrictEqual } from "node:util";
+
 import { must } from "@osr/base/assert";
 
 import {
@@ -35,6 +37,8 @@ export type WitnessMemory = {
 export class WitnessCounts {
   readonly #memory: WitnessMemory;
   readonly #programs: readonly number[];
+  /** Of each program, at the last look. */
+  #counted: readonly number[] = [];
 
   constructor(memory: WitnessMemory, programCount: number) {
     this.#memory = memory;
@@ -59,20 +63,39 @@ export class WitnessCounts {
    * anew with the highest. `misses`: what the kernel says of each program.
    */
   settle(misses: (program: number) => number): SectorCounts | undefined {
+    const isStill = this.#isStill();
     const seen = this.#programs.map((program) => misses(program) + 1);
     const isWhole = (program: number): boolean =>
       this.#kept(program, MISSES_SEEN) === seen[program];
     const whole = this.#programs.filter(isWhole);
     const highest = this.highest;
     if (whole.length === this.#programs.length) return highest;
-    // They count one after the other: one of them may not have come to the newest request yet.
-    if (!whole.every((program) => this.#agrees(program, highest))) return highest;
-    for (const program of this.#programs.filter((each) => !isWhole(each))) {
-      this.#keep(program, WRITTEN_MORE, highest.written - this.#written(program));
-      this.#keep(program, DISCARDED_MORE, highest.discarded - this.#discarded(program));
-      this.#memory.ours[program * KEPT + MISSES_SEEN] = must(seen[program], "misses");
-    }
-    return whole.length > 0 ? highest : undefined;
+    const isTold =
+      whole.length > 0 && (!isStill || whole.every((each) => this.#agrees(each, highest)));
+    if (isStill)
+      for (const program of this.#programs)
+        this.#align(program, highest, must(seen[program], "misses"));
+    return isTold ? highest : undefined;
+  }
+
+  /**
+   * Whether nobody has counted anything since the last look. They count one after the other, so that one may not have come to
+   * the newest request yet: what it counts afterwards must not be taken for missed.
+   */
+  #isStill(): boolean {
+    const counted = this.#programs.map(
+      (program) => this.#sum(program, COUNT_WRITTEN) + this.#sum(program, COUNT_DISCARDED),
+    );
+    const isStill = isDeepStrictEqual(counted, this.#counted);
+    this.#counted = counted;
+    return isStill;
+  }
+
+  /** What it has missed until now is what the highest has more. */
+  #align(program: number, highest: SectorCounts, missesSeen: number): void {
+    this.#keep(program, WRITTEN_MORE, highest.written - this.#written(program));
+    this.#keep(program, DISCARDED_MORE, highest.discarded - this.#discarded(program));
+    this.#memory.ours[program * KEPT + MISSES_SEEN] = missesSeen;
   }
 
   #agrees(program: number, { written, discarded }: SectorCounts): boolean {
