@@ -3,6 +3,7 @@ import { getSystemErrorName } from "node:util";
 import { OsrError } from "@osr/base/errors";
 
 import { BLOCK_DEVICE_ERRORS } from "./block-device-errors.ts";
+import { type SharedMapping, foreignFunctions, mapShared } from "./foreign-functions.ts";
 
 /** Numbers of the system call and its commands: kernel, include/uapi/linux/bpf.h. */
 const SYSTEM_CALL: Partial<Record<NodeJS.Architecture, number>> = { x64: 321, arm64: 280 };
@@ -34,8 +35,6 @@ const EAGAIN = 11;
 const TRIES_MAX = 5;
 const LICENCE = "GPL";
 
-const PROT_READ_WRITE = 3;
-const MAP_SHARED = 1;
 const LOCK_EXCLUSIVE_NOW = 2 | 4;
 
 type Field =
@@ -52,41 +51,30 @@ export type BpfMapOptions = {
   readonly inner?: number;
 };
 
-/** A map in our memory, until it is disposed. */
-export type MappedMap = Disposable & { readonly buffer: ArrayBuffer };
-
 /**
  * The kernel's `bpf` calls that change tracking needs. What they return are file descriptors, which `fs.closeSync` closes.
  * Each throws BPF_UNAVAILABLE with the kernel's error.
  */
 export class BpfCalls {
   readonly #call: (number: bigint, command: number, attribute: Buffer, bytes: number) => bigint;
-  readonly #map: (fd: number, bytes: number) => bigint | null;
-  readonly #unmap: (address: bigint, bytes: bigint) => number;
   readonly #flock: (fd: number, operation: number) => number;
   readonly #number: bigint;
   readonly #ffi: typeof import("node:ffi");
   readonly #errnoAddress: bigint;
 
   constructor() {
-    // Not an import: without the flag the module does not exist, and nothing that imports this file would start.
-    const ffi = process.getBuiltinModule("node:ffi") as typeof import("node:ffi") | undefined;
+    const ffi = foreignFunctions();
     if (ffi === undefined) throw unavailable("node:ffi is missing");
     const number = SYSTEM_CALL[process.arch];
     if (number === undefined) throw unavailable(`it is not known on ${process.arch}`);
     const { functions } = ffi.dlopen(null, {
       syscall: { arguments: ["i64", "i32", "buffer", "u32"], return: "i64" },
-      mmap: { arguments: ["u64", "u64", "i32", "i32", "i32", "i64"], return: "pointer" },
-      munmap: { arguments: ["u64", "u64"], return: "i32" },
       flock: { arguments: ["i32", "i32"], return: "i32" },
       __errno_location: { arguments: [], return: "pointer" },
     });
     this.#ffi = ffi;
     this.#number = BigInt(number);
     this.#call = functions.syscall;
-    this.#map = (fd, bytes) =>
-      functions.mmap(0n, BigInt(bytes), PROT_READ_WRITE, MAP_SHARED, fd, 0n);
-    this.#unmap = functions.munmap;
     this.#flock = functions.flock;
     this.#errnoAddress = functions["__errno_location"]();
   }
@@ -195,17 +183,10 @@ export class BpfCalls {
     return into;
   }
 
-  mapMemory(fd: number, bytes: number): MappedMap {
-    const address = this.#map(fd, bytes);
-    if (address === null || BigInt.asIntN(64, address) === -1n)
-      throw unavailable("the kernel does not map it");
-    const unmap = this.#unmap;
-    return {
-      buffer: this.#ffi.toArrayBuffer(address, bytes, false),
-      [Symbol.dispose]: () => {
-        unmap(address, BigInt(bytes));
-      },
-    };
+  mapMemory(fd: number, bytes: number): SharedMapping {
+    const mapping = mapShared(this.#ffi, fd, bytes);
+    if (mapping === undefined) throw unavailable("the kernel does not map it");
+    return mapping;
   }
 
   /** Takes the lock of an open file, which ends with this process at the latest; false where somebody else has it. */

@@ -1,17 +1,14 @@
-import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 
-import { assert } from "@osr/base/assert";
 import { OsrError, messageOf, systemErrorCode } from "@osr/base/errors";
 
 import { BLOCK_DEVICE_ERRORS } from "./block-device-errors.ts";
 import type { BpfCalls } from "./bpf-calls.ts";
+import { assertTrackerName, mountKernelFileSystem } from "./kernel-file-system.ts";
 
 const BPFFS = "/sys/fs/bpf";
 const BPFFS_MAGIC = 0xcafe4a11;
-const MOUNT_LIMIT_MS = 10_000;
-const NAME = /^osr-[a-z0-9-]{1,48}$/;
 
 /**
  * A folder of the kernel's file system for what outlives the process that made it: as long as a program is in it, it runs. One
@@ -28,7 +25,7 @@ export class BpfFolder implements Disposable {
 
   /** Makes it where it is not there. Throws BPF_UNAVAILABLE, or TRACKER_BUSY where a living process has it. */
   static open(calls: BpfCalls, name: string): BpfFolder {
-    assert(NAME.test(name), `not a name for a tracker: ${name}`);
+    assertTrackerName(name);
     const folder = path.join(mountedBpffs(), name);
     fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
     const fd = fs.openSync(folder, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
@@ -74,11 +71,7 @@ export class BpfFolder implements Disposable {
 /** Where that file system is; mounts it where it is not mounted yet. Throws BPF_UNAVAILABLE with the reason. */
 export function mountedBpffs(): string {
   try {
-    if (fs.statfsSync(BPFFS).type !== BPFFS_MAGIC)
-      execFileSync("mount", ["-t", "bpf", "bpf", BPFFS], {
-        stdio: ["ignore", "ignore", "pipe"],
-        timeout: MOUNT_LIMIT_MS,
-      });
+    if (fs.statfsSync(BPFFS).type !== BPFFS_MAGIC) mountKernelFileSystem("bpf", BPFFS);
     return BPFFS;
   } catch (cause) {
     const reason = systemErrorCode(cause) === "ENOENT" ? "this kernel has none" : messageOf(cause);

@@ -2,10 +2,8 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import type { TestContext } from "node:test";
 
-import { hasCode } from "@osr/base/errors";
 import { MIB } from "@osr/base/units";
 
-import { BLOCK_DEVICE_ERRORS } from "./block-device-errors.ts";
 import { mountedBpffs } from "./bpf-folder.ts";
 import { BpfTracker } from "./bpf-tracker.ts";
 import { ChangeList, settled } from "./change-tracker.contract.ts";
@@ -17,27 +15,13 @@ import {
   openWriter,
   tracked,
   trackerName,
+  trackerSkipReason,
 } from "./loop-tracker.contract.ts";
 import { type Watch, countedTest } from "./testing/counted-test.ts";
-import { type LoopDisk, LoopDisks, loopSkipReason, runTool } from "./testing/loop-disk.ts";
+import { type LoopDisk, LoopDisks, runTool } from "./testing/loop-disk.ts";
 import { eventDeviceOf } from "./tracefs-tracker.ts";
 
-function skipReason(): string | undefined {
-  const reason = loopSkipReason("blkdiscard", "mkfs.ext4");
-  if (reason !== undefined) return reason;
-  try {
-    BpfTracker.open(trackerName())[Symbol.dispose]();
-    return undefined;
-  } catch (error) {
-    // A program that is refused is no reason: these are the tests of it.
-    const { BPF_UNAVAILABLE, KERNEL_TYPES_UNKNOWN } = BLOCK_DEVICE_ERRORS;
-    if (hasCode(error, BPF_UNAVAILABLE) || hasCode(error, KERNEL_TYPES_UNKNOWN))
-      return error.message;
-    throw error;
-  }
-}
-
-const skip = skipReason();
+const skip = trackerSkipReason(() => BpfTracker.open(trackerName())[Symbol.dispose]());
 
 loopTrackerContract("kernel program", (name) => BpfTracker.open(name), skip);
 

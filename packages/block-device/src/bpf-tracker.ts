@@ -13,13 +13,13 @@ import type {
 } from "./change-tracker.ts";
 import { DirtyBitmap, type GranuleSink } from "./dirty-bitmap.ts";
 import { bytesOf, dirtyBitmapLayout } from "./dirty-bitmap-layout.ts";
+import type { SharedMapping } from "./foreign-functions.ts";
 import {
   type KernelDisk,
   KernelTracking,
   LAYOUT_VERSION,
   PROGRAMS,
   SLOTS,
-  type SharedBitmap,
 } from "./kernel-tracking.ts";
 import { KernelTypes } from "./kernel-types.ts";
 import { WitnessCounts } from "./witness-counts.ts";
@@ -35,7 +35,7 @@ const DRAIN_EVERY_MS = 250;
 type RunningDisk = {
   readonly tracked: TrackedDisk;
   readonly kernel: KernelDisk;
-  readonly memory: SharedBitmap;
+  readonly memory: SharedMapping;
   readonly bitmap: DirtyBitmap;
   readonly counts: WitnessCounts;
   readonly sink: GranuleSink;
@@ -229,7 +229,12 @@ export class BpfTracker implements ChangeTracker {
     }
   }
 
-  #use(index: number, tracked: TrackedDisk, kernel: KernelDisk, memory: SharedBitmap): RunningDisk {
+  #use(
+    index: number,
+    tracked: TrackedDisk,
+    kernel: KernelDisk,
+    memory: SharedMapping,
+  ): RunningDisk {
     const counts = new WitnessCounts(this.#kernel.countsOf(kernel.slot), PROGRAMS);
     const running: RunningDisk = {
       tracked,

@@ -9,7 +9,6 @@ import {
   MAP_ARRAY,
   MAP_ARRAY_OF_MAPS,
   MAP_HASH,
-  type MappedMap,
 } from "./bpf-calls.ts";
 import type { BpfFolder } from "./bpf-folder.ts";
 import {
@@ -24,6 +23,7 @@ import {
   requestPlaces,
 } from "./change-program.ts";
 import { type DirtyBitmapLayout, bytesOf, layoutWith } from "./dirty-bitmap-layout.ts";
+import type { SharedMapping } from "./foreign-functions.ts";
 import type { KernelTypes } from "./kernel-types.ts";
 import { readText } from "./system-roots.ts";
 
@@ -32,6 +32,7 @@ import { readText } from "./system-roots.ts";
  * task, then in a soft interrupt, then in a hard one. Of three alike at least one runs, for whichever request.
  */
 export const PROGRAMS = 3;
+const EACH = Array.from({ length: PROGRAMS }, (_, index) => index);
 export const SLOTS = 256;
 const DEVICES_MAX = 1024;
 
@@ -53,11 +54,10 @@ export type KernelDisk = {
   readonly layout: DirtyBitmapLayout;
 };
 
-/** A bitmap of a disk, shared with the kernel. */
-export type SharedBitmap = Disposable & { readonly buffer: ArrayBuffer };
-
 /** The part of change tracking that is in the kernel: three programs and the maps that they read and write. */
 export class KernelTracking implements Disposable {
+  /** Names these programs, of all that run since the machine was booted. */
+  readonly id: number;
   readonly #calls: BpfCalls;
   readonly #folder: BpfFolder;
   readonly #devices: number;
@@ -66,7 +66,7 @@ export class KernelTracking implements Disposable {
   readonly #programs: readonly number[];
   readonly #links: number[] = [];
   readonly #info = Buffer.alloc(256);
-  readonly #counts: MappedMap;
+  readonly #counts: SharedMapping;
 
   private constructor(
     calls: BpfCalls,
@@ -80,20 +80,22 @@ export class KernelTracking implements Disposable {
     this.#bitmaps = maps.bitmaps;
     this.#countsMap = maps.counts;
     this.#programs = programs;
+    this.id = this.#infoOf(must(programs[0], "a program")).readUInt32LE(INFO_ID);
     this.#counts = calls.mapMemory(maps.counts, SLOTS * rowsPerSlot() * COUNTS_BYTES);
   }
 
   /** Loads programs that do not run yet. Throws BPF_UNAVAILABLE, KERNEL_TYPES_UNKNOWN. */
   static load(calls: BpfCalls, folder: BpfFolder, types: KernelTypes): KernelTracking {
     const places = requestPlaces(types);
-    using open = new OpenFiles();
+    using open = new DisposableStack();
     const map = (type: number, valueBytes: number, entries: number, flags = 0): number =>
-      open.use(calls.createMap({ type, keyBytes: 4, valueBytes, entries, flags }));
+      kept(open, calls.createMap({ type, keyBytes: 4, valueBytes, entries, flags }));
     const devices = map(MAP_HASH, DEVICE_BYTES, DEVICES_MAX);
     const rows = rowsPerSlot();
     const counts = map(MAP_ARRAY, COUNTS_BYTES, SLOTS * rows, MAPPABLE);
     const like = calls.createMap(bitmapOptions(layoutWith(0, 0)));
-    const bitmaps = open.use(
+    const bitmaps = kept(
+      open,
       calls.createMap({
         type: MAP_ARRAY_OF_MAPS,
         keyBytes: 4,
@@ -103,26 +105,28 @@ export class KernelTracking implements Disposable {
       }),
     );
     fs.closeSync(like);
-    const programs = Array.from({ length: PROGRAMS }, (_, index) => {
+    const programs = EACH.map((index) => {
       const maps = { devices, counts, bitmaps, rowsPerSlot: rows };
       const code = changeProgram(places, maps, index);
-      return open.use(calls.loadProgram(code, places.tracepointTypeId));
+      return kept(open, calls.loadProgram(code, places.tracepointTypeId));
     });
     const tracking = new KernelTracking(calls, folder, { devices, bitmaps, counts }, programs);
-    open.keep();
+    open.move();
     return tracking;
   }
 
   /** What a process that was killed has left running. Undefined where it has left nothing whole. */
   static open(calls: BpfCalls, folder: BpfFolder): KernelTracking | undefined {
-    const names = [COUNTS, DEVICES, BITMAPS, ...programNames(), ...linkNames()];
+    const programNames = EACH.map(programName);
+    const linkNames = EACH.map(linkName);
+    const names = [COUNTS, DEVICES, BITMAPS, ...programNames, ...linkNames];
     if (!names.every((name) => folder.has(name))) return undefined;
-    using open = new OpenFiles();
-    const pinned = (name: string): number => open.use(calls.openPin(folder.file(name)));
+    using open = new DisposableStack();
+    const pinned = (name: string): number => kept(open, calls.openPin(folder.file(name)));
     const maps = { devices: pinned(DEVICES), bitmaps: pinned(BITMAPS), counts: pinned(COUNTS) };
-    const tracking = new KernelTracking(calls, folder, maps, programNames().map(pinned));
-    tracking.#links.push(...linkNames().map(pinned));
-    open.keep();
+    const tracking = new KernelTracking(calls, folder, maps, programNames.map(pinned));
+    tracking.#links.push(...linkNames.map(pinned));
+    open.move();
     return tracking;
   }
 
@@ -134,16 +138,11 @@ export class KernelTracking implements Disposable {
     pin(this.#bitmaps, BITMAPS);
     pin(this.#countsMap, COUNTS);
     for (const [index, program] of this.#programs.entries()) {
-      pin(program, must(programNames()[index], "a name"));
+      pin(program, programName(index));
       const link = this.#calls.attach(program);
       this.#links.push(link);
-      pin(link, must(linkNames()[index], "a name"));
+      pin(link, linkName(index));
     }
-  }
-
-  /** Names these programs, of all that run since the machine was booted. */
-  get id(): number {
-    return this.#infoOf(must(this.#programs[0], "a program")).readUInt32LE(INFO_ID);
   }
 
   /** How often the kernel did not run one of the programs, as it was interrupted. */
@@ -165,7 +164,7 @@ export class KernelTracking implements Disposable {
   }
 
   /** Makes the bitmap of a slot, all zeros, and the counts of its programs zero. */
-  makeBitmap(slot: number, layout: DirtyBitmapLayout): SharedBitmap {
+  makeBitmap(slot: number, layout: DirtyBitmapLayout): SharedMapping {
     const fd = this.#calls.createMap(bitmapOptions(layout));
     try {
       this.#folder.remove(bitmapName(slot));
@@ -181,7 +180,7 @@ export class KernelTracking implements Disposable {
   }
 
   /** The bitmap that a predecessor made. Throws BPF_UNAVAILABLE where there is none. */
-  openBitmap(slot: number, layout: DirtyBitmapLayout): SharedBitmap {
+  openBitmap(slot: number, layout: DirtyBitmapLayout): SharedMapping {
     const fd = this.#calls.openPin(this.#folder.file(bitmapName(slot)));
     try {
       return this.#calls.mapMemory(fd, bytesOf(layout));
@@ -239,22 +238,9 @@ export class KernelTracking implements Disposable {
   }
 }
 
-/** Closes files unless they are kept. */
-class OpenFiles implements Disposable {
-  #fds: number[] = [];
-
-  use(fd: number): number {
-    this.#fds.push(fd);
-    return fd;
-  }
-
-  keep(): void {
-    this.#fds = [];
-  }
-
-  [Symbol.dispose](): void {
-    for (const fd of this.#fds) fs.closeSync(fd);
-  }
+/** Closes a file with the stack, unless the stack is moved. */
+function kept(open: DisposableStack, fd: number): number {
+  return open.adopt(fd, fs.closeSync);
 }
 
 function bitmapOptions({ entries }: DirtyBitmapLayout) {
@@ -266,12 +252,12 @@ function bitmapName(slot: number): string {
   return `bitmap-${slot}`;
 }
 
-function programNames(): readonly string[] {
-  return Array.from({ length: PROGRAMS }, (_, index) => `program-${index}`);
+function programName(index: number): string {
+  return `program-${index}`;
 }
 
-function linkNames(): readonly string[] {
-  return Array.from({ length: PROGRAMS }, (_, index) => `link-${index}`);
+function linkName(index: number): string {
+  return `link-${index}`;
 }
 
 function numberKey(value: number): Buffer {

@@ -1,6 +1,7 @@
 import { OsrError } from "@osr/base/errors";
 
 import { BLOCK_DEVICE_ERRORS } from "./block-device-errors.ts";
+import { foreignFunctions } from "./foreign-functions.ts";
 
 /** Error numbers of Linux that are told apart here. */
 export const EBUSY = 16;
@@ -32,8 +33,7 @@ export function linuxCalls(): LinuxCalls {
 }
 
 function load(): LinuxCalls {
-  // Not an import: without the flag the module does not exist, and nothing that imports this file would start.
-  const ffi = process.getBuiltinModule("node:ffi") as typeof import("node:ffi") | undefined;
+  const ffi = foreignFunctions();
   if (ffi === undefined)
     throw new OsrError(
       BLOCK_DEVICE_ERRORS.FFI_UNAVAILABLE,

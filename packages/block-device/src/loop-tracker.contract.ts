@@ -4,9 +4,11 @@ import type { TestContext } from "node:test";
 
 import { must } from "@osr/base/assert";
 import { BLOCK_BYTES } from "@osr/base/block-range";
+import { hasCode } from "@osr/base/errors";
 import { MIB } from "@osr/base/units";
 
 import { alignedBuffer } from "./aligned-buffer.ts";
+import { BLOCK_DEVICE_ERRORS } from "./block-device-errors.ts";
 import { ChangeList, changeTrackerContract, settled } from "./change-tracker.contract.ts";
 import type { ChangeSink, ChangeTracker, SectorCounts, TrackedDisk } from "./change-tracker.ts";
 import { openDirectReader } from "./direct-reader.ts";
@@ -22,6 +24,24 @@ let serial = 0;
 /** Two runs of these tests may share a machine. */
 export function trackerName(): string {
   return `osr-test-${process.pid}-${(serial += 1)}`;
+}
+
+/**
+ * Why trackers cannot be tested here; undefined where they can. `probe`: tries one. Only what this machine lacks is a reason:
+ * a program that the kernel refuses, or any other error, is a defect and thrown.
+ */
+export function trackerSkipReason(probe: () => void): string | undefined {
+  const reason = loopSkipReason("blkdiscard", "mkfs.ext4");
+  if (reason !== undefined) return reason;
+  const { BPF_UNAVAILABLE, KERNEL_TYPES_UNKNOWN, TRACEFS_UNAVAILABLE } = BLOCK_DEVICE_ERRORS;
+  try {
+    probe();
+    return undefined;
+  } catch (error) {
+    for (const info of [BPF_UNAVAILABLE, KERNEL_TYPES_UNKNOWN, TRACEFS_UNAVAILABLE])
+      if (hasCode(error, info)) return error.message;
+    throw error;
+  }
 }
 
 /** Seeded, so that a failure can be replayed (xorshift32). */

@@ -3,10 +3,9 @@ import fs from "node:fs";
 import { OsrError } from "@osr/base/errors";
 
 import { BLOCK_DEVICE_ERRORS } from "./block-device-errors.ts";
+import { foreignFunctions, mapShared } from "./foreign-functions.ts";
 
 const TMPFS_MAGIC = 0x01021994;
-const PROT_READ_WRITE = 3;
-const MAP_SHARED = 1;
 const ZEROS = Buffer.alloc(1024 * 1024);
 
 export interface MappedMemory extends Disposable {
@@ -55,16 +54,11 @@ function reserve(fd: number, offset: number, bytes: number): boolean {
 }
 
 function map(fd: number, bytes: number): ArrayBuffer {
-  // Not an import: without the flag the module does not exist, and nothing that imports this file would start.
-  const ffi = process.getBuiltinModule("node:ffi") as typeof import("node:ffi") | undefined;
+  const ffi = foreignFunctions();
   if (ffi === undefined) throw unavailable("node:ffi is missing");
-  const { functions } = ffi.dlopen(null, {
-    mmap: { arguments: ["u64", "u64", "i32", "i32", "i32", "i64"], return: "pointer" },
-  });
-  const address = functions.mmap(0n, BigInt(bytes), PROT_READ_WRITE, MAP_SHARED, fd, 0n);
-  if (address === null || BigInt.asIntN(64, address) === -1n)
-    throw unavailable("the kernel does not map the file");
-  return ffi.toArrayBuffer(address, bytes, false);
+  const mapping = mapShared(ffi, fd, bytes);
+  if (mapping === undefined) throw unavailable("the kernel does not map the file");
+  return mapping.buffer;
 }
 
 function unavailable(message: string): OsrError {

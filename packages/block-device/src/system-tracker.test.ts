@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import type { TestContext } from "node:test";
 
-import { messageOf } from "@osr/base/errors";
 import { MIB } from "@osr/base/units";
 
 import { ChangeList, settled } from "./change-tracker.contract.ts";
@@ -14,24 +13,16 @@ import {
   openWriter,
   tracked,
   trackerName,
+  trackerSkipReason,
 } from "./loop-tracker.contract.ts";
 import { SystemTracker, type TrackingMeans, removeSystemTracker } from "./system-tracker.ts";
 import { countedTest } from "./testing/counted-test.ts";
-import { type LoopDisk, LoopDisks, loopSkipReason } from "./testing/loop-disk.ts";
+import { type LoopDisk, LoopDisks } from "./testing/loop-disk.ts";
 
-function skipReason(): string | undefined {
-  const reason = loopSkipReason("blkdiscard", "mkfs.ext4");
-  if (reason !== undefined) return reason;
-  try {
-    using tracker = new SystemTracker({ name: trackerName(), ringBytesPerCpu: MIB });
-    tracker.start();
-    return undefined;
-  } catch (error) {
-    return messageOf(error);
-  }
-}
-
-const skip = skipReason();
+const skip = trackerSkipReason(() => {
+  using tracker = new SystemTracker({ name: trackerName(), ringBytesPerCpu: MIB });
+  tracker.start();
+});
 
 loopTrackerContract("system", (name) => new SystemTracker({ name, ringBytesPerCpu: MIB }), skip);
 

@@ -1,4 +1,3 @@
-import { assert } from "@osr/base/assert";
 import { type OsrError, hasCode } from "@osr/base/errors";
 
 import { BLOCK_DEVICE_ERRORS } from "./block-device-errors.ts";
@@ -39,7 +38,6 @@ export class SystemTracker implements ChangeTracker {
   #former: BpfTracker | undefined;
   /** Disks whose counts began anew since they were asked for. */
   readonly #recounted = new Set<number>();
-  #isRunning = false;
 
   /** Throws TRACKER_BUSY where a living process has the name. */
   constructor(options: SystemTrackerOptions) {
@@ -62,7 +60,6 @@ export class SystemTracker implements ChangeTracker {
   start(): void {
     if (this.#tracker instanceof BpfTracker) removeTraceInstance(this.#options.name);
     this.#tracker.start();
-    this.#isRunning = true;
   }
 
   add(disk: TrackedDisk): number {
@@ -97,9 +94,7 @@ export class SystemTracker implements ChangeTracker {
   }
 
   resume(position: Float64Array, traced: readonly SectorCounts[]): boolean {
-    this.#isRunning =
-      this.#tracker.resume(position, traced) || this.#resumeEvents(position, traced);
-    return this.#isRunning;
+    return this.#tracker.resume(position, traced) || this.#resumeEvents(position, traced);
   }
 
   tracedSectors(diskIndex: number): SectorCounts {
@@ -113,7 +108,6 @@ export class SystemTracker implements ChangeTracker {
 
   /** Goes on by trace events: what the programs marked until now comes with the next drain. */
   mismatched(): void {
-    assert(this.#isRunning, "the tracker runs");
     if (!(this.#tracker instanceof BpfTracker)) return;
     const events = this.#eventTracker();
     events.start();

@@ -6,6 +6,7 @@ import { OsrError, messageOf, systemErrorCode } from "@osr/base/errors";
 import { KIB } from "@osr/base/units";
 
 import { BLOCK_DEVICE_ERRORS } from "./block-device-errors.ts";
+import { assertTrackerName } from "./kernel-file-system.ts";
 import { CLEAN, type RequestSink, RingPageReader } from "./ring-page.ts";
 import { type RingStats, parseRingStats } from "./ring-stats.ts";
 import { parseRequestFormat, parseRingPageLayout } from "./trace-format.ts";
@@ -13,7 +14,6 @@ import { mountedTracefs } from "./tracefs.ts";
 
 const EVENT = "events/block/block_rq_complete";
 const STATS_BYTES_MAX = 1024;
-const NAME = /^osr-[a-z0-9-]{1,48}$/;
 
 export type TraceInstanceOptions = {
   /** `osr-…`: an instance of that name that a dead process left is removed. */
@@ -194,7 +194,7 @@ export function removeTraceInstance(name: string): void {
 }
 
 function folderOf(name: string): string {
-  assert(NAME.test(name), `not a name for a trace instance: ${name}`);
+  assertTrackerName(name);
   return path.join(mountedTracefs(), "instances", name);
 }
 

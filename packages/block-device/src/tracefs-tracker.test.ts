@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import { type TestContext, test } from "node:test";
 
-import { messageOf } from "@osr/base/errors";
 import { KIB, MIB } from "@osr/base/units";
 
 import { ChangeList } from "./change-tracker.contract.ts";
@@ -14,23 +13,13 @@ import {
   openWriter,
   tracked,
   trackerName,
+  trackerSkipReason,
 } from "./loop-tracker.contract.ts";
-import { type LoopDisk, LoopDisks, loopSkipReason } from "./testing/loop-disk.ts";
+import { type LoopDisk, LoopDisks } from "./testing/loop-disk.ts";
 import { mountedTracefs } from "./tracefs.ts";
 import { TracefsTracker } from "./tracefs-tracker.ts";
 
-function skipReason(): string | undefined {
-  const reason = loopSkipReason("blkdiscard", "mkfs.ext4");
-  if (reason !== undefined) return reason;
-  try {
-    mountedTracefs();
-    return undefined;
-  } catch (error) {
-    return messageOf(error);
-  }
-}
-
-const skip = skipReason();
+const skip = trackerSkipReason(mountedTracefs);
 
 loopTrackerContract(
   "tracefs tracker",
