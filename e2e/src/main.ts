@@ -5,6 +5,7 @@ import { messageOf } from "@osr/base/errors";
 
 import { interruption } from "./interruption.ts";
 import { narrator } from "./rig/narrator.ts";
+import { hasOwnNetwork, runAgainInOwnNetwork } from "./rig/own-network.ts";
 import { rigMissing } from "./rig/requirements.ts";
 import { runScenario } from "./run-scenario.ts";
 import type { Scenario } from "./scenario.ts";
@@ -65,7 +66,12 @@ async function main(): Promise<number> {
   const missing = rigMissing();
   if (missing !== undefined) return refuse(`${missing}; run npm run setup\n`);
   const voice = narrator((text) => process.stderr.write(text));
-  const result = await runScenario(scenario, voice, interruption(), values.short);
+  const signal = interruption();
+  if (scenario.beforeOwnNetwork !== undefined && !hasOwnNetwork()) {
+    await scenario.beforeOwnNetwork(voice, signal);
+    return await runAgainInOwnNetwork(signal);
+  }
+  const result = await runScenario(scenario, voice, signal, values.short);
   const json = `${JSON.stringify(result, null, 2)}\n`;
   if (values.json === undefined) process.stdout.write(json);
   else writeFileSync(values.json, json);

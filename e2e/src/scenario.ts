@@ -22,6 +22,11 @@ export type Scenario = {
   readonly name: string;
   /** One line for people. */
   readonly summary: string;
+  /**
+   * Present where the scenario runs in a network namespace of its own, in which it may use other addresses than loopback. Makes
+   * before, outside, what needs the network there is: images.
+   */
+  readonly beforeOwnNetwork?: (narrator: Narrator, signal: AbortSignal) => Promise<void>;
   run(context: ScenarioContext): Promise<void>;
 };
 

@@ -3,7 +3,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { must } from "@osr/base/assert";
 import { OsrError } from "@osr/base/errors";
 import { systemClock } from "@osr/base/platform/system-clock";
-import { MINUTE_MS, SECOND_MS, formatBytes } from "@osr/base/units";
+import { MINUTE_MS, SECOND_MS, formatBytes, formatDuration } from "@osr/base/units";
 import { progressLine } from "@osr/cli/progress-line";
 
 import { DEBIAN_AGENT_LOG } from "../rig/debian-agent.ts";
@@ -26,7 +26,9 @@ const CLIENTS = 2;
 const POINT_INTERVAL_SECONDS = 15;
 /** Commits that a point must have before it, so that losing some would show. */
 const ACKNOWLEDGED_MIN = 100;
-const INITIAL_TIMEOUT_MS = 9 * MINUTE_MS;
+const INITIAL_TIMEOUT_MS = 30 * MINUTE_MS;
+/** An emulated machine may be slow, but the initial replication of one that runs never stands still for this long. */
+const STALLED_MS = 2 * MINUTE_MS;
 const POINT_TIMEOUT_MS = 3 * MINUTE_MS;
 const ANSWER_TIMEOUT_MS = 5 * MINUTE_MS;
 const AMCHECK_TIMEOUT_MS = 3 * MINUTE_MS;
@@ -179,6 +181,7 @@ async function initialReplication(
 ): Promise<void> {
   const line = progressLine("initial replication", systemClock);
   let said = -Infinity;
+  const standsStill = stillness(STALLED_MS);
   await untilAgent(source.machine.shell, {
     statusFile: STATUS_FILE,
     logCommand: DEBIAN_AGENT_LOG,
@@ -189,6 +192,11 @@ async function initialReplication(
       const status = fields as AgentStatus;
       const total = status.disks.reduce((bytes, disk) => bytes + disk.sizeBytes, 0);
       const dirty = sum(status, "dirtyBytes");
+      if (standsStill(total === 0 ? Infinity : dirty))
+        throw new OsrError(
+          RIG_ERRORS.RIG_TIMEOUT,
+          `the initial replication has stood still for ${formatDuration(STALLED_MS)}: ${line.text(total - dirty, total)}`,
+        );
       if (performance.now() - said > 3 * SECOND_MS && total > 0) {
         said = performance.now();
         narrator.say(line.text(total - dirty, total));
@@ -197,6 +205,19 @@ async function initialReplication(
     },
   });
   narrator.say("protected");
+}
+
+/** Tells, given what is left each time, whether that has not become less for `limitMs`. */
+function stillness(limitMs: number): (left: number) => boolean {
+  let least = Infinity;
+  let sinceMs = performance.now();
+  return (left) => {
+    if (left < least) {
+      least = left;
+      sinceMs = performance.now();
+    }
+    return performance.now() - sinceMs > limitMs;
+  };
 }
 
 type ProvenPoint = {

@@ -7,7 +7,7 @@ import { randomUuid } from "@osr/base/uuid";
 
 import { makeExt4 } from "./ext4.ts";
 import { fastInitramfs } from "./fast-initramfs.ts";
-import { Machine, type MachineDisk } from "./machine.ts";
+import { GUEST_ADDRESS, Machine, type MachineDisk, type MachineNetwork } from "./machine.ts";
 import type { Narrator } from "./narrator.ts";
 import { toolsDisk } from "./tools-disk.ts";
 
@@ -22,6 +22,8 @@ export type FastMachineOptions = {
   readonly agentDiskPath?: string;
   /** The first 512 bytes of data1, which its own kernel does not need: what boots from a copy of it. */
   readonly bootSector?: Buffer;
+  /** See MachineOptions. */
+  readonly network?: MachineNetwork;
   readonly narrator: Narrator;
   readonly signal?: AbortSignal;
 };
@@ -52,11 +54,15 @@ export async function startFastMachine(options: FastMachineOptions): Promise<Mac
       disks,
       kernel,
       forwardedPorts: [],
+      network: options.network,
     },
     signal,
   );
   try {
     await machine.shell.ready(BOOT_TIMEOUT_MS, signal);
+    // QEMU's own network hands out the address; a cable does not.
+    if (options.network !== undefined)
+      await machine.shell.must(`ifconfig eth0 ${GUEST_ADDRESS} netmask 255.255.255.0 up`);
     return machine;
   } catch (error) {
     await machine[Symbol.asyncDispose]();

@@ -43,9 +43,14 @@ export type MachineOptions = {
   readonly kernel?: { readonly imagePath: string; readonly initramfsPath: string };
   /** Of what looks for that boot loader. Default: bios. */
   readonly firmware?: "bios" | "uefi";
-  /** TCP ports of the machine that are reachable on the host's loopback. */
+  /** TCP ports of the machine that are reachable on the host's loopback; none with a network of its own. */
   readonly forwardedPorts: readonly number[];
+  /** The cable that it is plugged into. Without one, QEMU passes its connections to HOST_ADDRESS on to the host's loopback. */
+  readonly network?: MachineNetwork | undefined;
 };
+
+/** A tap in a network namespace. */
+export type MachineNetwork = { readonly namespace: string; readonly tap: string };
 
 /** A running machine of the rig; disposing it cuts its power. */
 export class Machine implements AsyncDisposable {
@@ -72,7 +77,11 @@ export class Machine implements AsyncDisposable {
   static async start(options: MachineOptions, signal?: AbortSignal): Promise<Machine> {
     await using log = await open(join(options.directory, "qemu.log"), "a");
     const platform = [...(await acceleratorArguments()), ...(await firmwareArguments(options))];
-    const child = spawnTied(QEMU, qemuArguments(options, platform), {
+    const [program, ...words] = withinNetwork(options.network, [
+      QEMU,
+      ...qemuArguments(options, platform),
+    ]);
+    const child = spawnTied(program, words, {
       stdio: ["ignore", log.fd, log.fd],
       cwd: options.directory,
     });
@@ -155,8 +164,21 @@ async function firmwareArguments(options: MachineOptions): Promise<readonly stri
   ].flat();
 }
 
+function withinNetwork(
+  network: MachineNetwork | undefined,
+  command: readonly [string, ...string[]],
+): readonly [string, ...string[]] {
+  if (network === undefined) return command;
+  return ["nsenter", `--net=/run/netns/${network.namespace}`, "--", ...command];
+}
+
+function networkBackend({ network, forwardedPorts }: MachineOptions): string {
+  if (network !== undefined) return `tap,id=net,ifname=${network.tap},script=no,downscript=no`;
+  const forwards = forwardedPorts.map((port) => `,hostfwd=tcp:127.0.0.1:0-:${port}`);
+  return `user,id=net,ipv6=off${forwards.join("")}`;
+}
+
 function qemuArguments(options: MachineOptions, platform: readonly string[]): string[] {
-  const forwards = options.forwardedPorts.map((port) => `,hostfwd=tcp:127.0.0.1:0-:${port}`);
   const serial = (name: string): string[] => ["-serial", `unix:${name},server=on,wait=off`];
   return [
     ["-name", options.name, "-nodefaults", "-display", "none", "-S"],
@@ -165,7 +187,7 @@ function qemuArguments(options: MachineOptions, platform: readonly string[]): st
     ["-serial", "file:console.log", ...serial("shell"), ...serial("hook"), ...serial("ledger")],
     ["-qmp", "unix:qmp,server=on,wait=off"],
     options.disks.flatMap(diskArguments),
-    ["-netdev", `user,id=net,ipv6=off${forwards.join("")}`],
+    ["-netdev", networkBackend(options)],
     ["-device", `virtio-net-pci,netdev=net,mac=${GUEST_MAC},romfile=`],
     options.kernel === undefined
       ? []

@@ -22,6 +22,8 @@ export type OwnProcessServerOptions = {
   /** Where it reaches the storage account. */
   readonly storageAccountPort: number;
   readonly cacheBytesMax: number;
+  /** The address that it listens on. */
+  readonly host: string;
 };
 
 /** One more process server of a site, with a spool of its own, that a scenario runs and kills by itself. */
@@ -55,7 +57,8 @@ export class OwnProcessServer implements AsyncDisposable {
     const endpoint = `https://127.0.0.1:${options.storageAccountPort}`;
     const config = {
       ...given,
-      listen: { ...given.listen, port: ports.port },
+      // On the cable of a machine too, where there is one: see NetworkLink.
+      listen: { ...given.listen, host: options.host, port: ports.port },
       metricsPort: ports.metricsPort,
       spoolDirectory: join(folder, "spool"),
       cacheBytesMax: options.cacheBytesMax,

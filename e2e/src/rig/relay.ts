@@ -6,19 +6,15 @@ import { OsrError } from "@osr/base/errors";
 
 import { RIG_ERRORS } from "./rig-errors.ts";
 
-/** How a link is: as fast as it goes, cut (nothing arrives, nobody is told), or so many bytes a second in all. */
-export type LinkState = "well" | "cut" | { readonly bytesPerSecond: number };
+/** How a link is: as fast as it goes, or cut (nothing arrives, nobody is told). */
+export type LinkState = "well" | "cut";
 
 const POLL_MS = 20;
 
-/** A link on loopback that can be cut and throttled: passes TCP connections on to `targetPort`. */
+/** A link on loopback that can be cut: passes TCP connections on to `targetPort`. */
 export class Relay implements AsyncDisposable {
   readonly port: number;
-  /** What went through, in both directions. */
-  bytes = 0;
-  #state: LinkState = "well";
-  /** Until then the throttled link is busy with what it took. */
-  #busyUntilMs = 0;
+  state: LinkState = "well";
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
 
@@ -39,11 +35,6 @@ export class Relay implements AsyncDisposable {
     return relay;
   }
 
-  set state(state: LinkState) {
-    this.#state = state;
-    this.#busyUntilMs = 0;
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
     await new Promise((resolve) => this.#server.close(resolve));
@@ -52,7 +43,7 @@ export class Relay implements AsyncDisposable {
   async #join(near: Socket, targetPort: number): Promise<void> {
     this.#sockets.add(near);
     near.on("error", () => undefined);
-    await this.#pass(near, 0);
+    await this.#well(near);
     if (near.destroyed) return;
     const far = connect(targetPort, "127.0.0.1");
     for (const socket of [near, far]) {
@@ -71,7 +62,7 @@ export class Relay implements AsyncDisposable {
   async #pump(from: Socket, to: Socket): Promise<void> {
     try {
       for await (const chunk of from as AsyncIterable<Buffer>) {
-        await this.#pass(from, chunk.length);
+        await this.#well(from);
         if (!to.write(chunk)) await once(to, "drain");
       }
       to.end();
@@ -81,17 +72,8 @@ export class Relay implements AsyncDisposable {
     }
   }
 
-  /** Resolves when the link has taken so many bytes. */
-  async #pass(socket: Socket, bytes: number): Promise<void> {
-    while (this.#state === "cut" && !socket.destroyed) await wait(POLL_MS);
-    this.bytes += bytes;
-    if (typeof this.#state === "string") return;
-    const nowMs = performance.now();
-    const takesMs = (bytes / this.#state.bytesPerSecond) * 1000;
-    this.#busyUntilMs = Math.max(this.#busyUntilMs, nowMs) + takesMs;
-    const untilMs = this.#busyUntilMs;
-    // Not longer than the link is slow.
-    while (performance.now() < untilMs && typeof this.#state !== "string" && !socket.destroyed)
-      await wait(POLL_MS);
+  /** Resolves when the link is well, or nobody waits for it any more. */
+  async #well(socket: Socket): Promise<void> {
+    while (this.state === "cut" && !socket.destroyed) await wait(POLL_MS);
   }
 }

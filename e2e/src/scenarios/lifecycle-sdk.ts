@@ -63,6 +63,8 @@ export const lifecycleSdk: Scenario = {
     const { fabric, container } = await place(sr);
     const at: Address = [VAULT, RESOURCE_GROUP, fabric, container, ITEM];
     const life: Life = { context, site, sr, at };
+    // A machine of the recovery site outlives the site, so a step that fails must not leave it running.
+    await using _ = { [Symbol.asyncDispose]: () => deleteMachines(site) };
     await prepare(life);
     await protect(life);
     await testFailover(life);
@@ -278,17 +280,27 @@ async function disable({ context, site, sr, at }: Life): Promise<void> {
     (error: unknown) => messageOf(error),
   );
   context.check("the item is gone", gone !== "still there", gone.slice(0, 200));
-  const left = (await site.manage(["replica", "list"])) as readonly { readonly name: string }[];
-  context.check(
-    "its machine runs on",
-    left.some(({ name }) => name === replicaId),
-    left.map(({ name }) => name).join(),
-  );
+  const left = await machinesOf(site);
+  context.check("its machine runs on", left.includes(replicaId), left.join());
   await site.manage(["replica", "delete", replicaId]);
-  await until(context, "the machine is deleted", MINUTE_MS, async () => {
-    const now = (await site.manage(["replica", "list"])) as readonly unknown[];
-    return now.length === 0 ? true : undefined;
-  });
+  await until(context, "the machine is deleted", MINUTE_MS, async () =>
+    (await machinesOf(site)).length === 0 ? true : undefined,
+  );
+}
+
+/** Deletes what runs at the recovery site, whatever its item has come to. Does nothing where nothing runs. */
+async function deleteMachines(site: Site): Promise<void> {
+  if ((await machinesOf(site)).length === 0) return;
+  // Refused where there is no test, and then there is nothing to clean up.
+  await site.manage(["item", "test-failover-cleanup", ITEM]).catch(() => undefined);
+  await site.manage(["item", "disable", ITEM]).catch(() => undefined);
+  for (const machine of await machinesOf(site)) await site.manage(["replica", "delete", machine]);
+}
+
+/** Ids of the machines that run at the recovery site. */
+async function machinesOf(site: Site): Promise<readonly string[]> {
+  const machines = (await site.manage(["replica", "list"])) as readonly { readonly name: string }[];
+  return machines.map(({ name }) => name);
 }
 
 /** Does one step and keeps the job that it made, with tasks and times. */

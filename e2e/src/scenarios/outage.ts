@@ -12,8 +12,10 @@ import {
   startFastAgent,
   stopFastAgent,
 } from "../rig/fast-agent.ts";
+import { fastInitramfs } from "../rig/fast-initramfs.ts";
 import { startFastMachine } from "../rig/fast-rig.ts";
 import type { Machine } from "../rig/machine.ts";
+import { NetworkLink } from "../rig/network-link.ts";
 import { OwnProcessServer } from "../rig/own-process-server.ts";
 import { ReferenceSnapshots } from "../rig/reference-snapshots.ts";
 import { Relay } from "../rig/relay.ts";
@@ -21,6 +23,7 @@ import { type ListedPoint, comparePoint, listedPoints } from "../rig/repository-
 import { RIG_ERRORS } from "../rig/rig-errors.ts";
 import { Site } from "../rig/site.ts";
 import { SmallDisk } from "../rig/small-disk.ts";
+import { toolsDisk } from "../rig/tools-disk.ts";
 import type { Scenario, ScenarioContext } from "../scenario.ts";
 
 const NAME = "outage";
@@ -56,8 +59,9 @@ type Rig = {
   readonly storeDisk: SmallDisk;
   readonly first: OwnProcessServer;
   readonly second: OwnProcessServer;
-  /** Agent to the first process server; both process servers to the storage account. */
-  readonly agentLink: Relay;
+  /** Between the machine and both process servers. */
+  readonly agentLink: NetworkLink;
+  /** Between both process servers and the storage account. */
   readonly storeLink: Relay;
   readonly machine: Machine;
   readonly machineId: string;
@@ -69,13 +73,18 @@ export const outage: Scenario = {
   name: NAME,
   summary:
     "link cut and slow, cache full, store full, process server replaced: caught up, no point false",
-  async run(context) {
-    const { folder, narrator, signal } = context;
+  async beforeOwnNetwork(narrator, signal) {
     if (process.getuid?.() !== 0)
       throw new OsrError(
         RIG_ERRORS.RIG_UNSUPPORTED,
-        "a store that runs full needs root: it is mounted",
+        "it needs root: for network namespaces, and to mount a store that runs full",
       );
+    await fastInitramfs(narrator, signal);
+    await toolsDisk(narrator, signal);
+    await agentDisk(narrator, signal);
+  },
+  async run(context) {
+    const { folder, narrator, signal } = context;
     const directory = await folder.folder("site");
     await using stack = new AsyncDisposableStack();
     const data = join(directory, "storage-account", "data");
@@ -84,21 +93,26 @@ export const outage: Scenario = {
       await narrator.step("starting the site", () => Site.start(directory, signal)),
     );
     const storeLink = stack.use(await Relay.start(site.storageAccountPort));
-    const options = { storageAccountPort: storeLink.port, cacheBytesMax: CACHE_BYTES };
+    const options = {
+      storageAccountPort: storeLink.port,
+      cacheBytesMax: CACHE_BYTES,
+      host: "0.0.0.0",
+    };
     const first = stack.use(await OwnProcessServer.start(site, "first", options));
     const second = stack.use(await OwnProcessServer.start(site, "second", options));
-    const agentLink = stack.use(await Relay.start(first.port));
+    const agentLink = stack.use(await NetworkLink.make());
     const machine = stack.use(
       await startFastMachine({
         directory: await folder.folder(NAME),
         dataDisksBytes: [DISK_BYTES],
         agentDiskPath: await agentDisk(narrator, signal),
+        network: agentLink.machineNetwork,
         narrator,
         signal,
       }),
     );
     const references = stack.use(await ReferenceSnapshots.attach(machine, ["data1"], narrator));
-    const processServerPorts = [agentLink.port, second.port];
+    const processServerPorts = [first.port, second.port];
     const machineId = await startFastAgent(machine, site, NAME, { processServerPorts });
     const rig = { context, site, storeDisk, first, second, agentLink, storeLink };
     await outages({ ...rig, machine, machineId, references });
@@ -157,9 +171,12 @@ async function survives(
   );
 }
 
-/** The machine's cable is pulled: nothing arrives, nobody is told. */
-async function linkCut({ machine }: Rig, check: ScenarioContext["check"]): Promise<Shown> {
-  await machine.qmp.execute("set_link", { name: "net", up: false });
+/** Nothing arrives, nobody is told. */
+async function linkCut(
+  { machine, agentLink }: Rig,
+  check: ScenarioContext["check"],
+): Promise<Shown> {
+  await agentLink.cut();
   await wait(CUT_MS);
   const { health } = await agentStatus(machine);
   check(
@@ -167,7 +184,7 @@ async function linkCut({ machine }: Rig, check: ScenarioContext["check"]): Promi
     health.some(({ code }) => code === "PROCESS_SERVER_UNREACHABLE"),
     codesOf(health),
   );
-  await machine.qmp.execute("set_link", { name: "net", up: true });
+  await agentLink.mend();
   return { misses: true, detail: `cut for ${CUT_MS / SECOND_MS} s` };
 }
 
@@ -175,13 +192,13 @@ async function slowLink(
   { machine, agentLink }: Rig,
   check: ScenarioContext["check"],
 ): Promise<Shown> {
-  agentLink.state = { bytesPerSecond: SLOW_BYTES_PER_SECOND };
-  const bytesBefore = agentLink.bytes;
+  await agentLink.throttle(SLOW_BYTES_PER_SECOND);
+  const bytesBefore = await agentLink.bytes();
   await fill(machine, 16);
   await wait(SLOW_MS);
-  const bytes = agentLink.bytes - bytesBefore;
-  agentLink.state = "well";
-  const rate = `${formatBytes(bytes)} in ${SLOW_MS / SECOND_MS} s, ${formatBytes(SLOW_BYTES_PER_SECOND)} a second allowed`;
+  const bytes = (await agentLink.bytes()) - bytesBefore;
+  await agentLink.unthrottle();
+  const rate = `${formatBytes(bytes)} in both directions in ${SLOW_MS / SECOND_MS} s, ${formatBytes(SLOW_BYTES_PER_SECOND)} a second allowed`;
   check("little gets through", bytes > 0 && bytes < 16 * MIB, rate);
   return { misses: true, detail: rate };
 }

@@ -47,8 +47,10 @@ export function systemErrorCode(error: unknown): string | undefined {
   return typeof error.code === "string" ? error.code : undefined;
 }
 
-/** The message of anything that was thrown. */
+/** The message of anything that was thrown. What failed comes before what failed while it was cleaned up. */
 export function messageOf(error: unknown): string {
+  if (error instanceof SuppressedError)
+    return `${messageOf(error.suppressed)} (and while cleaning up: ${messageOf(error.error)})`;
   return error instanceof Error ? error.message : String(error);
 }
 

@@ -95,3 +95,32 @@ countedTest("a successor goes on by the means of its predecessor", skip, (t, wat
     successor.tracker.abandon();
   }
 });
+
+countedTest(
+  "trace events that a predecessor had begun, but not yet read, end where its programs go on",
+  skip,
+  (t, watch) => {
+    const disk = new LoopDisks(t).create(DISK_BYTES);
+    const write = openWriter(t, disk);
+    const name = trackerName();
+    const { tracker, means } = opened(t, name, disk);
+    watch(tracker, [disk]);
+    tracker.start();
+    tracker.drain(new ChangeList());
+    const { position, traced } = keptOf(tracker);
+    tracker.mismatched();
+    write(7, 1);
+    tracker.abandon();
+    const successor = opened(t, name, disk);
+    t.after(() => removeSystemTracker(name));
+    watch(successor.tracker, [disk]);
+    assert.ok(successor.tracker.resume(position, traced));
+    const list = new ChangeList();
+    successor.tracker.drain(list);
+    assert.deepEqual(list.changes, ["0:56+8"]);
+    const isByPrograms = means[0] === "kernel program";
+    assert.equal(successor.means.at(-1), means[0]);
+    assert.equal(fs.existsSync(`/sys/kernel/tracing/instances/${name}`), !isByPrograms);
+    successor.tracker.abandon();
+  },
+);

@@ -94,7 +94,10 @@ export class SystemTracker implements ChangeTracker {
   }
 
   resume(position: Float64Array, traced: readonly SectorCounts[]): boolean {
-    return this.#tracker.resume(position, traced) || this.#resumeEvents(position, traced);
+    if (!this.#tracker.resume(position, traced)) return this.#resumeEvents(position, traced);
+    // A predecessor may have died just after it began with trace events, which nobody would read from now on.
+    if (this.#tracker instanceof BpfTracker) removeTraceInstance(this.#options.name);
+    return true;
   }
 
   tracedSectors(diskIndex: number): SectorCounts {
@@ -140,7 +143,7 @@ export class SystemTracker implements ChangeTracker {
 
   /** Lets go without an end of the tracking, as a process does that is killed. */
   abandon(): void {
-    this.#former?.[Symbol.dispose]();
+    this.#former?.abandon();
     this.#tracker.abandon();
   }
 
