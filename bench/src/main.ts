@@ -6,7 +6,7 @@ import { messageOf } from "@osr/base/errors";
 import { GIB } from "@osr/base/units";
 
 import { IMAGE_SEED } from "./data/disk-image.ts";
-import { interruption } from "./interruption.ts";
+import { interruption, sayCleaningUp } from "@osr/base/platform/interruption";
 import { narrator } from "./narrator.ts";
 import { resultTable } from "./result-table.ts";
 import { programVersions } from "./rivals/versions.ts";
@@ -52,7 +52,7 @@ async function main(): Promise<number> {
   if (process.platform !== "linux" || process.getuid?.() !== 0)
     return refuse("benchmarks need loop devices, tracefs and mounts: run them as root on Linux\n");
   const voice = narrator((text) => process.stderr.write(text));
-  const signal = interruption();
+  const signal = interruption(sayCleaningUp);
   const scale = values.small ? SMALL_SCALE : FULL_SCALE;
   const versions = await programVersions(signal);
   for (const [program, version] of Object.entries(versions)) voice.say(`${program}: ${version}`);

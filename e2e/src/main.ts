@@ -3,7 +3,7 @@ import { parseArgs } from "node:util";
 
 import { messageOf } from "@osr/base/errors";
 
-import { interruption } from "./interruption.ts";
+import { interruption, sayCleaningUp } from "@osr/base/platform/interruption";
 import { narrator } from "./rig/narrator.ts";
 import { hasOwnNetwork, runAgainInOwnNetwork } from "./rig/own-network.ts";
 import { rigMissing } from "./rig/requirements.ts";
@@ -66,7 +66,7 @@ async function main(): Promise<number> {
   const missing = rigMissing();
   if (missing !== undefined) return refuse(`${missing}; run npm run setup\n`);
   const voice = narrator((text) => process.stderr.write(text));
-  const signal = interruption();
+  const signal = interruption(sayCleaningUp);
   if (scenario.beforeOwnNetwork !== undefined && !hasOwnNetwork()) {
     await scenario.beforeOwnNetwork(voice, signal);
     return await runAgainInOwnNetwork(signal);

@@ -3,7 +3,7 @@ import { parseArgs } from "node:util";
 
 import { OsrError, messageOf } from "@osr/base/errors";
 
-import { interruption } from "./interruption.ts";
+import { interruption, sayCleaningUp } from "@osr/base/platform/interruption";
 import { objections } from "./main-job/evidence.ts";
 import { type RunningJob, evidenceLines, runMainJob } from "./main-job/main-job.ts";
 import { newLeaks, ownedByMachine } from "./rig/leaks.ts";
@@ -40,7 +40,7 @@ async function main(): Promise<number> {
     process.stderr.write(`the quickstart cannot run here: ${missing}\n`);
     return 2;
   }
-  const signal = interruption();
+  const signal = interruption(sayCleaningUp);
   const voice = narrator((text) => process.stdout.write(text));
   const before = await ownedByMachine();
   let failures: readonly string[];

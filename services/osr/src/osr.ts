@@ -10,7 +10,7 @@ import { hasCode } from "@osr/base/errors";
 
 import { actions } from "./actions.ts";
 import { NOT_HELD } from "./not-held.ts";
-import { interruption } from "./interruption.ts";
+import { interruption } from "@osr/base/platform/interruption";
 import { vaultConnection } from "./vault-connection.ts";
 
 /** Runs one command line and gives the exit code. Never throws. */

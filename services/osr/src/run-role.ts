@@ -1,6 +1,6 @@
 import type { Service } from "@osr/base/service";
 
-import { aborted } from "./interruption.ts";
+import { aborted } from "@osr/base/platform/interruption";
 
 /**
  * Runs a role until it ends by itself or `signal` stops it. Says on the standard output, in one line, that it listens:

@@ -15,7 +15,7 @@ import type { FailoverPorts } from "@osr/failover/failover-ports";
 import { GranuleCache } from "@osr/nbd/granule-cache";
 import type { RecoveryPoint } from "@osr/repository/recovery-point";
 
-import { aborted } from "../interruption.ts";
+import { aborted } from "@osr/base/platform/interruption";
 import { progressWriter } from "../progress-writer.ts";
 import { choosePoint } from "../repository/choose-point.ts";
 import { type Repository, openRepository, vaultKeyOf } from "../repository/open-repository.ts";

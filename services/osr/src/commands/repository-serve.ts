@@ -7,7 +7,7 @@ import { cachedSource } from "@osr/nbd/cached-source";
 import { startNbdServer } from "@osr/nbd/nbd-server";
 import { openPoint } from "@osr/repository/point-reader";
 
-import { aborted } from "../interruption.ts";
+import { aborted } from "@osr/base/platform/interruption";
 import { choosePoint, diskNamed, disksOf } from "../repository/choose-point.ts";
 import { dataKeyOf, openRepository } from "../repository/open-repository.ts";
 import { roleLog } from "../role-log.ts";

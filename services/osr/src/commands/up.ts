@@ -5,7 +5,7 @@ import { systemClock } from "@osr/base/platform/system-clock";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
 import type { UpOptions } from "@osr/cli/program";
 
-import { aborted } from "../interruption.ts";
+import { aborted } from "@osr/base/platform/interruption";
 import { makeSite, rememberVault } from "../site/make-site.ts";
 import type { SiteFolder } from "../site/site-folder.ts";
 import type { Site } from "../site/site.ts";
