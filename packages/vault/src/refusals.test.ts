@@ -364,6 +364,7 @@ test("what is wrong is refused in ARM's form, with the field and a remedy", asyn
     assert.deepEqual([reply.status, reply.body.error?.code], [status, code], said);
     assert.ok(reply.body.error.message.length > 0, said);
     assert.ok(reply.body.error.details[0].recommendedAction.length > 0, said);
+    assert.ok(reply.body.error.details[0].possibleCauses.length > 0, said);
   }
 });
 

@@ -127,6 +127,7 @@ test("every write that takes a body refuses one of another type, in ARM's form",
       assert.ok(reply.status >= 400 && reply.status < 500, said);
       assert.ok(reply.body.error.message.length > 0, said);
       assert.ok(reply.body.error.details[0].recommendedAction.length > 0, said);
+      assert.ok(reply.body.error.details[0].possibleCauses.length > 0, said);
     }
   }
 });

@@ -6,6 +6,7 @@ import { HOUR_MS } from "@osr/base/units";
 import { type Uuid, randomUuid } from "@osr/base/uuid";
 
 import { ArmError } from "../arm/arm-error.ts";
+import type { ArmCode } from "../arm/possible-causes.ts";
 import type { Caller } from "../arm/resource-routes.ts";
 import type { VaultDatabase, VaultTransaction } from "../database/database.ts";
 import { type Grant, grantsOf } from "./roles.ts";
@@ -79,6 +80,6 @@ export async function authenticate(
   return { name: row.name, tokenId: row.id, grants: grantsOf(rows) };
 }
 
-function unauthenticated(code: string, message: string): ArmError {
+function unauthenticated(code: ArmCode, message: string): ArmError {
   return new ArmError(401, code, message, "Make a token with `osr token create`.");
 }

@@ -1,15 +1,17 @@
 import type { ErrorInfo } from "@osr/base/errors";
 import { OsrError } from "@osr/base/errors";
 
+import type { ArmCode } from "./possible-causes.ts";
+
 /** A refusal in the words of the API. */
 export class ArmError extends OsrError {
   readonly status: number;
   /** The code that clients see, in ARM's spelling: `ResourceNotFound`. */
-  readonly armCode: string;
+  readonly armCode: ArmCode;
 
   constructor(
     status: number,
-    armCode: string,
+    armCode: ArmCode,
     message: string,
     hint: string,
     details: object = {},

@@ -6,6 +6,7 @@ import type { Log } from "@osr/base/log";
 
 import { isDatabaseAway } from "../database/database-away.ts";
 import { ArmError } from "./arm-error.ts";
+import { type ArmCode, POSSIBLE_CAUSES, isArmCode } from "./possible-causes.ts";
 
 /** Writes a reply with the headers that every reply has. Nothing happens where the client is gone. */
 export function sendReply(
@@ -29,7 +30,7 @@ export function sendReply(
 /** Any error as one of ours: what nobody has thought of is a defect, logged and answered without details. */
 export function armErrorOf(error: unknown, log: Log): ArmError {
   if (error instanceof ArmError) return error;
-  if (error instanceof OsrError && STATUS_OF[error.code] !== undefined)
+  if (error instanceof OsrError && isArmCode(error.code) && STATUS_OF[error.code] !== undefined)
     return new ArmError(STATUS_OF[error.code] ?? 500, error.code, error.message, error.hint);
   if (isDatabaseAway(error)) {
     log.warn("the database does not answer", { error });
@@ -56,7 +57,7 @@ export function armErrorOf(error: unknown, log: Log): ArmError {
 const FOREIGN_KEY_VIOLATION = "23503";
 
 /** Codes of other packages that a request may end with. */
-const STATUS_OF: Readonly<Record<string, number>> = {
+const STATUS_OF: Readonly<Partial<Record<ArmCode, number>>> = {
   INPUT_INVALID: 400,
   BODY_TOO_LARGE: 413,
   BODY_INCOMPLETE: 400,
@@ -80,6 +81,7 @@ export function errorBody(error: ArmError): JsonValue {
         {
           code: error.armCode,
           message: error.message,
+          possibleCauses: POSSIBLE_CAUSES[error.armCode],
           recommendedAction: error.hint,
           ...error.details,
         },
