@@ -31,6 +31,11 @@ const EXCLUDED = [
   "/usr/share/doc/*",
   "/usr/share/locale/*",
   "/usr/share/info/*",
+  // PostgreSQL's compiler of expressions, which it does without where it is missing: a fifth of all there is to replicate.
+  "/usr/lib/*/libLLVM-*",
+  "/usr/lib/*/libz3.*",
+  "/usr/lib/postgresql/*/lib/llvmjit*",
+  "/usr/lib/postgresql/*/lib/bitcode/*",
 ];
 
 // A mount and process namespace of its own: whatever the setup starts or mounts ends with it. No network.
