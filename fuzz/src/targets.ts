@@ -10,6 +10,7 @@ import {
   journalFuzz,
   journalHeadFuzz,
 } from "@osr/process-server/journal-format.fuzz";
+import { blobPageFuzz } from "@osr/repository/azure-blob-store-list.fuzz";
 import { frameFuzz } from "@osr/repository/frame.fuzz";
 import { objectHeaderFuzz } from "@osr/repository/object-header.fuzz";
 import {
@@ -49,6 +50,7 @@ export const TARGETS: readonly FuzzTarget[] = [
   diskDescriptorFuzz,
   wrappedKeyFuzz,
   objectNameFuzz,
+  blobPageFuzz,
   nbdNegotiationFuzz,
   nbdTransmissionFuzz,
   nbdConnectionFuzz,

@@ -1,14 +1,5 @@
 import type { Agent } from "node:http";
 
-import type { TokenCredential } from "@azure/core-auth";
-import type { PipelineOptions } from "@azure/core-rest-pipeline";
-import {
-  AnonymousCredential,
-  ContainerClient,
-  type StoragePipelineOptions,
-  StorageSharedKeyCredential,
-} from "@azure/storage-blob";
-
 import { OsrError, messageOf } from "@osr/base/errors";
 
 import type { DirectAccess } from "./azure-blob-store-request.ts";
@@ -27,7 +18,7 @@ export type AzureCredential =
   /** The account's key, in base64. */
   | { readonly kind: "key-file"; readonly accountName: string; readonly path: string };
 
-type Secret = Pick<SecretFile, "read">;
+export type Secret = Pick<SecretFile, "read">;
 
 export type AzureEndpoint = {
   /** `https://host[:port][/account]`. */
@@ -37,39 +28,6 @@ export type AzureEndpoint = {
   /** Connections, with CA bundle and proxy: createHttpsAgent of @osr/https. */
   readonly agent: Agent;
 };
-
-/** A function that gives the container's client with the credential as it is now. */
-export function containerOf(options: AzureEndpoint): () => Promise<ContainerClient> {
-  const url = containerUrl(options);
-  const settings = pipelineOf(options.agent);
-  const { credential } = options;
-  const file = secretFile(credential);
-  if (credential.kind === "token-file" || credential.kind === "token") {
-    const client = new ContainerClient(url, tokenOf(file), settings);
-    return () => Promise.resolve(client);
-  }
-  let secret: string | undefined;
-  let client: ContainerClient | undefined;
-  return async () => {
-    const current = await secretOf(file);
-    if (client === undefined || current !== secret) {
-      client =
-        credential.kind === "sas-file" || credential.kind === "sas"
-          ? new ContainerClient(
-              `${url}?${current.replace(/^\?/, "")}`,
-              new AnonymousCredential(),
-              settings,
-            )
-          : new ContainerClient(
-              url,
-              new StorageSharedKeyCredential(credential.accountName, current),
-              settings,
-            );
-      secret = current;
-    }
-    return client;
-  };
-}
 
 /**
  * A function that gives what requests about objects carry, with the credential as it is now. Undefined where they are left to
@@ -92,33 +50,17 @@ export function directAccessOf(options: AzureEndpoint): (() => Promise<DirectAcc
   }
 }
 
-function containerUrl({ endpoint, container }: AzureEndpoint): string {
+export function containerUrl({ endpoint, container }: AzureEndpoint): string {
   return `${endpoint.replace(/\/+$/, "")}/${container}`;
 }
 
-function secretFile(credential: AzureCredential): Secret {
+export function secretFile(credential: AzureCredential): Secret {
   return "path" in credential
     ? new SecretFile(credential.path)
     : { read: () => Promise.resolve(credential.text) };
 }
 
-/** Every retry is ours, and nothing is read from the environment: an agent makes the SDK ignore its proxy variables. */
-function pipelineOf(agent: Agent): StoragePipelineOptions & PipelineOptions {
-  return {
-    agent,
-    retryOptions: { maxTries: 1 },
-    redirectOptions: { maxRetries: 0 },
-  };
-}
-
-function tokenOf(file: Secret): TokenCredential {
-  return {
-    // A token that is always about to expire makes the SDK ask each time, so that a renewed file counts at once.
-    getToken: async () => ({ token: await secretOf(file), expiresOnTimestamp: 0 }),
-  };
-}
-
-async function secretOf(file: Secret): Promise<string> {
+export async function secretOf(file: Secret): Promise<string> {
   try {
     return await file.read();
   } catch (cause) {

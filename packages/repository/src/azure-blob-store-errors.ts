@@ -1,5 +1,3 @@
-import { isRestError } from "@azure/core-rest-pipeline";
-
 import { type ErrorInfo, OsrError, messageOf } from "@osr/base/errors";
 
 import { STORE_ERRORS } from "./object-store.ts";
@@ -7,25 +5,21 @@ import { STORE_ERRORS } from "./object-store.ts";
 /** HTTP status and Azure's code of a refusal, where the storage account answered one. */
 export type Refusal = { readonly status: number; readonly code: string };
 
-/** A refusal of what was asked without the SDK. */
+/** The storage account refused what it was asked. */
 export class Refused extends Error {
   readonly refusal: Refusal;
 
-  constructor(refusal: Refusal) {
-    super(`refused: ${refusal.status} ${refusal.code}`);
+  constructor(refusal: Refusal, options?: ErrorOptions) {
+    super(`refused: ${refusal.status} ${refusal.code}`, options);
     this.refusal = refusal;
   }
 }
 
 export function refusalOf(error: unknown): Refusal | undefined {
-  if (error instanceof Refused) return error.refusal;
-  if (!isRestError(error) || error.statusCode === undefined) return undefined;
-  // Replies to HEAD have no body; the code is in a header of every reply.
-  const code = error.response?.headers.get("x-ms-error-code") ?? error.code ?? "";
-  return { status: error.statusCode, code };
+  return error instanceof Refused ? error.refusal : undefined;
 }
 
-/** The port's error for whatever a call of the SDK threw. */
+/** The port's error for whatever a call of a container threw. */
 export function storeErrorOf(error: unknown, name: string): OsrError {
   if (error instanceof OsrError) return error;
   const refusal = refusalOf(error);

@@ -2,6 +2,7 @@ import type { ClientRequest } from "node:http";
 
 import { abortable } from "./abortable.ts";
 import { exactly } from "./azure-blob-store-body.ts";
+import type { BlobUpload } from "./azure-blob-store-container.ts";
 import { type DirectOptions, openRequest, refusedBy, replyTo } from "./azure-blob-store-request.ts";
 import type { ObjectBody } from "./object-store.ts";
 
@@ -13,10 +14,7 @@ import type { ObjectBody } from "./object-store.ts";
 export async function putObject(
   name: string,
   body: ObjectBody,
-  options: DirectOptions & {
-    readonly oid: string | undefined;
-    readonly fail: (reason: unknown) => void;
-  },
+  options: DirectOptions & BlobUpload,
 ): Promise<void> {
   const { oid, fail } = options;
   const headers = {
@@ -26,7 +24,7 @@ export async function putObject(
     "content-length": body.sizeBytes,
     ...(oid === undefined ? {} : { "x-ms-meta-oid": oid }),
   };
-  const outgoing = openRequest(name, { method: "PUT", headers }, options);
+  const outgoing = openRequest({ path: `/${name}` }, { method: "PUT", headers }, options);
   const reply = replyTo(outgoing);
   const answered = new AbortController();
   const onAnswer = (): void => answered.abort();

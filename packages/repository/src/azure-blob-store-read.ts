@@ -16,7 +16,7 @@ export async function readRange(
   options: DirectOptions,
 ): Promise<boolean> {
   const range = { "x-ms-range": `bytes=${offset}-${offset + target.byteLength - 1}` };
-  const outgoing = openRequest(name, { method: "GET", headers: range }, options);
+  const outgoing = openRequest({ path: `/${name}` }, { method: "GET", headers: range }, options);
   outgoing.end();
   const reply = await replyTo(outgoing);
   const { headers, statusCode } = reply;

@@ -21,14 +21,23 @@ export type DirectOptions = {
   readonly signal: AbortSignal;
 };
 
-/** A request about the object `name`, past the SDK. Its body and its end are the caller's. */
+/** What a request is about: below the container, where an object begins with a slash. */
+type RequestTarget = { readonly path: string; readonly parameters?: URLSearchParams };
+
+type RequestKind = {
+  readonly method: "GET" | "PUT" | "HEAD" | "DELETE";
+  readonly headers: OutgoingHttpHeaders;
+};
+
+/** A request past the SDK. Its body and its end are the caller's. */
 export function openRequest(
-  name: string,
-  { method, headers }: { readonly method: "GET" | "PUT"; readonly headers: OutgoingHttpHeaders },
+  { path, parameters }: RequestTarget,
+  { method, headers }: RequestKind,
   { access, agent, signal }: DirectOptions,
 ): ClientRequest {
   const { url, query, bearerToken } = access;
-  const address = `${url}/${name}${query === "" ? "" : `?${query}`}`;
+  const queries = [String(parameters ?? ""), query].filter((part) => part !== "");
+  const address = `${url}${path}${queries.length === 0 ? "" : `?${queries.join("&")}`}`;
   const common = {
     "x-ms-version": API_VERSION,
     ...(bearerToken === undefined ? {} : { authorization: `Bearer ${bearerToken}` }),

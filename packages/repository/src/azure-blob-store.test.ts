@@ -109,7 +109,7 @@ function signature(permissions: string): string {
   ).toString();
 }
 
-/** Reads go through the SDK with an account's key, and past it with a signature. */
+/** Calls go through the SDK with an account's key, and past it with a signature. */
 const CREDENTIALS: Readonly<Record<string, (azurite: Azurite) => AzureCredential>> = {
   "an account's key": sharedKey,
   "a signature": () => ({ kind: "sas", text: signature("crld") }),

@@ -1,19 +1,12 @@
-import type { Agent } from "node:http";
-
-import type { BlobItem, ContainerClient } from "@azure/storage-blob";
-
 import { assert } from "@osr/base/assert";
 import { OsrError, hasCode } from "@osr/base/errors";
-import { freeBuffer } from "@osr/base/free-buffer";
 import type { Scheduler } from "@osr/base/scheduler";
 import { KIB, MINUTE_MS, SECOND_MS } from "@osr/base/units";
 
-import { UploadBody } from "./azure-blob-store-body.ts";
-import { type AzureEndpoint, containerOf, directAccessOf } from "./azure-blob-store-credential.ts";
+import type { BlobContainer } from "./azure-blob-store-container.ts";
+import { type AzureEndpoint, directAccessOf } from "./azure-blob-store-credential.ts";
+import { DirectContainer } from "./azure-blob-store-direct.ts";
 import { refusalOf, storeErrorOf } from "./azure-blob-store-errors.ts";
-import { putObject } from "./azure-blob-store-put.ts";
-import { readRange } from "./azure-blob-store-read.ts";
-import type { DirectAccess } from "./azure-blob-store-request.ts";
 import {
   type CreateOptions,
   LIST_PAGE_MAX,
@@ -48,16 +41,12 @@ export type AzureBlobStoreOptions = AzureEndpoint & {
  * belongs to the caller.
  */
 export class AzureBlobStore implements ObjectStore {
-  readonly #container: () => Promise<ContainerClient>;
-  readonly #directAccess: (() => Promise<DirectAccess>) | undefined;
-  readonly #agent: Agent;
+  readonly #container: () => Promise<BlobContainer>;
   readonly #scheduler: Scheduler;
   readonly #callMs: number;
 
   constructor(options: AzureBlobStoreOptions) {
     this.#container = containerOf(options);
-    this.#directAccess = directAccessOf(options);
-    this.#agent = options.agent;
     this.#scheduler = options.scheduler;
     this.#callMs = options.callMs ?? CALL_MS;
   }
@@ -69,58 +58,18 @@ export class AzureBlobStore implements ObjectStore {
     assert(body.sizeBytes <= OBJECT_BYTES_MAX, "an object is at most OBJECT_BYTES_MAX long");
     using limit = this.#limit(signal, body.sizeBytes);
     const fail = (reason: unknown): void => limit.abort(reason);
-    const directAccess = this.#directAccess;
     try {
-      if (directAccess === undefined)
-        await this.#createBySdk(name, body, { oid, fail, signal: limit.signal });
-      else {
-        const access = await directAccess();
-        await putObject(name, body, {
-          oid,
-          fail,
-          access,
-          agent: this.#agent,
-          signal: limit.signal,
-        });
-      }
+      const container = await this.#container();
+      await container.put(name, body, { oid, fail }, limit.signal);
     } catch (error) {
       if (limit.signal.aborted) throw limit.signal.reason;
       throw await this.#refusedCreate(error, name, signal);
     }
   }
 
-  async #createBySdk(
-    name: string,
-    body: ObjectBody,
-    options: {
-      readonly oid: string | undefined;
-      readonly fail: (reason: unknown) => void;
-      readonly signal: AbortSignal;
-    },
-  ): Promise<void> {
-    const { oid, fail, signal } = options;
-    using upload = new UploadBody(body, fail);
-    const answered = new AbortController();
-    try {
-      const blob = (await this.#container()).getBlockBlobClient(name);
-      await blob.upload(upload.open, body.sizeBytes, {
-        abortSignal: AbortSignal.any([signal, answered.signal]),
-        conditions: { ifNoneMatch: "*" },
-        metadata: oid === undefined ? {} : { oid },
-      });
-    } finally {
-      if (upload.isUnread) answered.abort();
-    }
-  }
-
   async head(name: string, signal?: AbortSignal): Promise<ObjectHead> {
     checkObjectName(name);
-    return this.#call(name, signal, 0, async (container, abortSignal) => {
-      const found = await container.getBlobClient(name).getProperties({ abortSignal });
-      const oid = found.metadata?.["oid"];
-      const sizeBytes = found.contentLength ?? 0;
-      return { name, sizeBytes, ...(oid === undefined ? {} : { oid }) };
-    });
+    return this.#call(name, signal, 0, (container, limit) => container.head(name, limit));
   }
 
   async read(
@@ -138,45 +87,10 @@ export class AzureBlobStore implements ObjectStore {
       if (offset > sizeBytes) throw outside(name, offset);
       return;
     }
-    const directAccess = this.#directAccess;
-    if (directAccess === undefined) return this.#readBySdk(name, offset, target, signal);
-    const isThere = await this.#limited(name, signal, bytes, async (limit) =>
-      readRange(name, offset, target, {
-        access: await directAccess(),
-        agent: this.#agent,
-        signal: limit,
-      }),
+    const isThere = await this.#call(name, signal, bytes, (container, limit) =>
+      container.read(name, offset, target, limit),
     );
     if (!isThere) throw outside(name, offset + bytes);
-  }
-
-  async #readBySdk(
-    name: string,
-    offset: number,
-    target: Uint8Array,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    const bytes = target.byteLength;
-    await this.#call(name, signal, bytes, async (container, abortSignal) => {
-      const reply = await container
-        .getBlobClient(name)
-        .download(offset, bytes, { abortSignal, maxRetryRequests: 0 });
-      const stream = reply.readableStreamBody;
-      const isExact =
-        reply.contentLength === bytes &&
-        reply.contentRange?.startsWith(`bytes ${offset}-`) === true;
-      if (stream === undefined || !isExact) {
-        if (stream !== undefined && "destroy" in stream) (stream as { destroy(): void }).destroy();
-        throw outside(name, offset + bytes);
-      }
-      let filled = 0;
-      for await (const chunk of stream as AsyncIterable<Uint8Array>) {
-        target.set(chunk, filled);
-        filled += chunk.byteLength;
-        freeBuffer(chunk);
-      }
-      assert(filled === bytes, "the SDK gives as many bytes as the reply's Content-Length");
-    });
   }
 
   /**
@@ -190,56 +104,39 @@ export class AzureBlobStore implements ObjectStore {
     signal?.throwIfAborted();
     const isWithin = after.startsWith(prefix) && after !== "";
     if (!isWithin && after > prefix) return { objects: [] };
-    return this.#call(`${prefix}*`, signal, 0, async (container, abortSignal) => {
-      const pages = container
-        .listBlobsFlat({ abortSignal, prefix, ...(isWithin ? { startFrom: after } : {}) })
-        .byPage({ maxPageSize: pageMax });
-      // Azure may answer empty pages that go on.
-      for await (const page of pages) {
-        const objects = page.segment.blobItems
-          .filter((item) => item.name > after)
-          .map((item) => headOf(item));
+    const startFrom = isWithin ? after : undefined;
+    return this.#call(`${prefix}*`, signal, 0, async (container, limit) => {
+      for (let marker: string | undefined; ;) {
+        const page = await container.page({ prefix, startFrom, marker, pageMax }, limit);
+        marker = page.marker === "" ? undefined : page.marker;
+        const objects = page.blobs.filter(({ name }) => name > after);
         const last = objects.at(-1);
-        if (last === undefined) continue;
-        const hasMore = page.continuationToken !== undefined && page.continuationToken !== "";
-        return hasMore ? { objects, next: last.name } : { objects };
+        if (last !== undefined)
+          return marker === undefined ? { objects } : { objects, next: last.name };
+        if (marker === undefined) return { objects };
       }
-      return { objects: [] };
     });
   }
 
   async delete(name: string, signal?: AbortSignal): Promise<void> {
     checkObjectName(name);
     try {
-      await this.#call(name, signal, 0, (container, abortSignal) =>
-        container.getBlobClient(name).delete({ abortSignal }),
-      );
+      await this.#call(name, signal, 0, (container, limit) => container.delete(name, limit));
     } catch (error) {
       if (!hasCode(error, STORE_ERRORS.OBJECT_NOT_FOUND)) throw error;
     }
   }
 
+  /** Within the time for a call and `bytes`; what is thrown becomes the port's error. */
   async #call<T>(
     name: string,
     signal: AbortSignal | undefined,
     bytes: number,
-    call: (container: ContainerClient, abortSignal: AbortSignal) => Promise<T>,
-  ): Promise<T> {
-    return this.#limited(name, signal, bytes, async (limit) =>
-      call(await this.#container(), limit),
-    );
-  }
-
-  /** Within the time for a call and `bytes`; what is thrown becomes the port's error. */
-  async #limited<T>(
-    name: string,
-    signal: AbortSignal | undefined,
-    bytes: number,
-    call: (limit: AbortSignal) => Promise<T>,
+    call: (container: BlobContainer, limit: AbortSignal) => Promise<T>,
   ): Promise<T> {
     using limit = this.#limit(signal, bytes);
     try {
-      return await call(limit.signal);
+      return await call(await this.#container(), limit.signal);
     } catch (error) {
       if (limit.signal.aborted) throw limit.signal.reason;
       throw storeErrorOf(error, name);
@@ -295,8 +192,18 @@ export class AzureBlobStore implements ObjectStore {
   }
 }
 
-function headOf(item: BlobItem): ObjectHead {
-  return { name: item.name, sizeBytes: item.properties.contentLength ?? 0 };
+/** Microsoft's client is loaded at the first call that needs it. */
+function containerOf(options: AzureEndpoint): () => Promise<BlobContainer> {
+  const directAccess = directAccessOf(options);
+  if (directAccess !== undefined) {
+    const direct = new DirectContainer(directAccess, options.agent);
+    return () => Promise.resolve(direct);
+  }
+  let loading: Promise<BlobContainer> | undefined;
+  return () =>
+    (loading ??= import("./azure-blob-store-sdk.ts").then(
+      ({ SdkContainer }) => new SdkContainer(options),
+    ));
 }
 
 function outside(name: string, end: number): OsrError {
