@@ -12,11 +12,11 @@ const GRANULES_PER_CHUNK = CHUNK_BYTES / GRANULE_BYTES;
 /** The smallest cache: some chunks are being filled while others are read. */
 export const CACHE_BYTES_MIN = 8 * CHUNK_BYTES;
 /**
- * With it a process that serves disks stays under 320 MiB: 60 MiB are Node's own, 10 MiB replies, up to 70 MiB the
- * JavaScript heap while it is busy, and up to 35 MiB more what a fast reader in order has under way (measured with all of
- * a disk that is larger than the cache, read at random and in order).
+ * With it a process that serves disks stays under 300 MiB also on a busy machine, where the collector comes late: 50 MiB are
+ * Node's own, 10 MiB replies, up to 70 MiB the JavaScript heap while it is busy, and up to 35 MiB more what a fast reader in
+ * order has under way (measured with all of a disk that is larger than the cache, read in order; 282 to 296 MiB with 128).
  */
-const CACHE_BYTES_DEFAULT = 128 * MIB;
+const CACHE_BYTES_DEFAULT = 112 * MIB;
 
 /** Where the granules of one source are: granule number to slot. The cache takes out what it evicts. */
 export type GranuleSlots = Map<number, number>;

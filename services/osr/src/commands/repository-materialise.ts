@@ -6,6 +6,7 @@ import { promisify } from "node:util";
 import type { Output } from "@osr/cli/output";
 import { progressLine } from "@osr/cli/progress-line";
 import type { MaterialiseOptions } from "@osr/cli/program";
+import { keepFreedMemory } from "@osr/base/freed-memory";
 import { systemClock } from "@osr/base/platform/system-clock";
 import { materialisePoint } from "@osr/repository/materialise";
 
@@ -18,6 +19,7 @@ export async function repositoryMaterialise(
   options: MaterialiseOptions,
   signal: AbortSignal,
 ): Promise<Output> {
+  keepFreedMemory();
   using repository = await openRepository(options);
   const { store, vaultId } = repository;
   const point = await choosePoint(repository, options);

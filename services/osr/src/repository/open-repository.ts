@@ -27,6 +27,8 @@ export type Repository = Disposable & {
   readonly vaultId: Uuid;
   /** Absent where only what needs no key is wanted. */
   readonly vaultKey: Buffer | undefined;
+  /** Those that were read already: several steps of a command need the key of a disk. */
+  readonly dataKeys: Map<Uuid, Promise<DataKey>>;
 };
 
 /** Opens what the options of a command name. Throws REPOSITORY_OPTIONS_MISSING and what the files' readers throw. */
@@ -38,7 +40,13 @@ export async function openRepository(options: RepositoryOptions): Promise<Reposi
   const vaultKey = given.key === undefined ? undefined : readVaultKey(given.key);
   if (!storage.startsWith("https://")) {
     const store = await openDirectoryStore(storage, { access: "read" });
-    return { store, vaultId: vault, vaultKey, [Symbol.dispose]: () => undefined };
+    return {
+      store,
+      vaultId: vault,
+      vaultKey,
+      dataKeys: new Map(),
+      [Symbol.dispose]: () => undefined,
+    };
   }
   if (tokenFile === undefined)
     throw new OsrError(ERRORS.REPOSITORY_OPTIONS_MISSING, "--token-file is missing");
@@ -52,6 +60,7 @@ export async function openRepository(options: RepositoryOptions): Promise<Reposi
     store: open.store,
     vaultId: vault,
     vaultKey,
+    dataKeys: new Map(),
     [Symbol.dispose]: () => open[Symbol.dispose](),
   };
 }
@@ -80,6 +89,12 @@ export function groupKeysOf(repository: Repository): (groupId: Uuid) => Buffer {
 }
 
 export function dataKeyOf(repository: Repository, diskId: Uuid): Promise<DataKey> {
-  const { store, vaultId } = repository;
-  return readDataKey(store, { vaultId, vaultKey: vaultKeyOf(repository), diskId });
+  const { store, vaultId, dataKeys } = repository;
+  const known = dataKeys.get(diskId);
+  if (known !== undefined) return known;
+  const reading = readDataKey(store, { vaultId, vaultKey: vaultKeyOf(repository), diskId });
+  dataKeys.set(diskId, reading);
+  // Whoever asks later asks the storage account again.
+  reading.catch(() => dataKeys.delete(diskId));
+  return reading;
 }
