@@ -3,7 +3,7 @@ import { type RequestOptions, request as secureRequest } from "node:https";
 
 import { OsrError, hasCode, messageOf, systemErrorCode } from "@osr/base/errors";
 import type { Scheduler } from "@osr/base/scheduler";
-import { MIB } from "@osr/base/units";
+import { KIB, MIB } from "@osr/base/units";
 
 import { errorOfReply } from "./error-body.ts";
 import {
@@ -50,6 +50,12 @@ export type ClientReply = {
   readonly headers: IncomingHttpHeaders;
   readonly body: Buffer;
 };
+
+/**
+ * A body from here on leaves after the headers, not with them: Node's TLS copies what it is given together into one piece of
+ * memory, which takes as much again for every batch under way.
+ */
+const ALONE_BYTES_MIN = 64 * KIB;
 
 /** Codes of Node and OpenSSL that say that one side does not accept the other's certificate. */
 const UNTRUSTED_CODE =
@@ -140,10 +146,20 @@ function send(options: RequestOptions, body: readonly Buffer[]): Promise<Incomin
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
   const outgoing = secureRequest(options, resolve);
   outgoing.on("error", reject);
-  // Corked, so that headers and small buffers leave in one segment.
-  outgoing.cork();
-  for (const buffer of body) outgoing.write(buffer);
-  outgoing.end();
+  const write = (): void => {
+    for (const buffer of body) outgoing.write(buffer);
+    outgoing.end();
+  };
+  if (body.some(({ length }) => length >= ALONE_BYTES_MIN)) {
+    outgoing.once("socket", () => {
+      outgoing.flushHeaders();
+      write();
+    });
+  } else {
+    // Corked, so that headers and small buffers leave in one segment.
+    outgoing.cork();
+    write();
+  }
   return promise;
 }
 
