@@ -3,13 +3,16 @@ import { startAgain } from "@osr/base/platform/start-again";
 /**
  * `node:ffi`, for freezing, cannot be switched on in a running Node. The young generation of the heap is kept small: the
  * agent makes little garbage, and each MiB there costs three. TurboFan stays out: V8's other compiler is as good for what
- * the agent does (measured: the same processor time for a first copy), and TurboFan's own code takes 5 MiB.
+ * the agent does (measured: the same processor time for a first copy), and TurboFan's own code takes 5 MiB. That other one,
+ * Maglev, waits until a function was called ten times as often as by itself: what it works with takes 6 MiB less at the peak, for
+ * no more processor time. Without Maglev it would be 10 MiB, but a first copy would take a quarter more of it.
  */
 export const NODE_FLAGS: readonly string[] = [
   "--experimental-ffi",
   "--disable-warning=ExperimentalWarning",
   "--max-semi-space-size=1",
   "--no-opt",
+  "--invocation-count-for-maglev=4000",
 ];
 
 /** Of glibc: threads share one heap, since each of their own keeps what it once needed. */
