@@ -6,6 +6,7 @@ const isGlibc = (process.report.getReport() as { header: { glibcVersionRuntime?:
   .glibcVersionRuntime;
 const SKIP = isGlibc === undefined && "the C library is not glibc";
 const ROUNDS = 50;
+/** Of one round. */
 const PAGES = 16 * 256;
 
 test("memory that was freed is taken again without page faults", { skip: SKIP }, () => {
@@ -31,7 +32,8 @@ test("memory that was freed is taken again without page faults", { skip: SKIP },
     assert.equal(stderr, "");
     return Number(stdout);
   };
-  // Each round touches all its pages; without it nearly each of them is a fault.
-  assert.ok(faults(false) > (ROUNDS * PAGES) / 2);
-  assert.ok(faults(true) < (ROUNDS * PAGES) / 10);
+  // Each round touches all its pages. How many of them are given back and taken anew depends on what glibc has learnt by then.
+  const without = faults(false);
+  const kept = faults(true);
+  assert.ok(kept < PAGES && kept * 10 < without, `${kept} faults, ${without} without it`);
 });
