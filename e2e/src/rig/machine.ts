@@ -8,6 +8,7 @@ import { systemScheduler } from "@osr/base/platform/system-scheduler";
 import { SECOND_MS } from "@osr/base/units";
 import { ensureFirmwareVariables, findUefiFirmware } from "@osr/compute-qemu/firmware";
 import { probeAccelerator } from "@osr/compute-qemu/kvm-probe";
+import { withinNamespace } from "@osr/compute-qemu/network-namespace";
 import { type QmpClient, connectQmp } from "@osr/compute-qemu/qmp-client";
 
 import { exitOf, spawnTied } from "./commands.ts";
@@ -49,8 +50,8 @@ export type MachineOptions = {
   readonly network?: MachineNetwork | undefined;
 };
 
-/** A tap in a network namespace. */
-export type MachineNetwork = { readonly namespace: string; readonly tap: string };
+/** A tap in the namespace of a network. */
+export type MachineNetwork = { readonly network: string; readonly tap: string };
 
 /** A running machine of the rig; disposing it cuts its power. */
 export class Machine implements AsyncDisposable {
@@ -77,10 +78,9 @@ export class Machine implements AsyncDisposable {
   static async start(options: MachineOptions, signal?: AbortSignal): Promise<Machine> {
     await using log = await open(join(options.directory, "qemu.log"), "a");
     const platform = [...(await acceleratorArguments()), ...(await firmwareArguments(options))];
-    const [program, ...words] = withinNetwork(options.network, [
-      QEMU,
-      ...qemuArguments(options, platform),
-    ]);
+    const command = [QEMU, ...qemuArguments(options, platform)];
+    const [program = QEMU, ...words] =
+      options.network === undefined ? command : withinNamespace(options.network.network, command);
     const child = spawnTied(program, words, {
       stdio: ["ignore", log.fd, log.fd],
       cwd: options.directory,
@@ -162,14 +162,6 @@ async function firmwareArguments(options: MachineOptions): Promise<readonly stri
     ["-drive", `if=pflash,unit=0,format=raw,readonly=on,file=${firmware.codeFile}`],
     ["-drive", `if=pflash,unit=1,format=raw,file=${variables}`],
   ].flat();
-}
-
-function withinNetwork(
-  network: MachineNetwork | undefined,
-  command: readonly [string, ...string[]],
-): readonly [string, ...string[]] {
-  if (network === undefined) return command;
-  return ["nsenter", `--net=/run/netns/${network.namespace}`, "--", ...command];
 }
 
 function networkBackend({ network, forwardedPorts }: MachineOptions): string {

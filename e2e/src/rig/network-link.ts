@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 
 import { SECOND_MS } from "@osr/base/units";
+import { ip, namespaceOf } from "@osr/compute-qemu/network-namespace";
 
 import { runCommand } from "./commands.ts";
 import { HOST_ADDRESS, type MachineNetwork } from "./machine.ts";
@@ -19,15 +20,18 @@ const QUEUE_BYTES = 64 * 1024;
  * and throttled by the kernel. To be made in a network of our own: see own-network.ts. Needs root.
  */
 export class NetworkLink implements AsyncDisposable {
+  /** To start a machine with. */
+  readonly machineNetwork: MachineNetwork;
   readonly #namespace: string;
 
-  private constructor(namespace: string) {
-    this.#namespace = namespace;
+  private constructor(network: string) {
+    this.machineNetwork = { network, tap: TAP };
+    this.#namespace = namespaceOf(network);
   }
 
   static async make(): Promise<NetworkLink> {
-    const link = new NetworkLink(`osr-e2e-${randomBytes(4).toString("hex")}`);
-    await ip("netns", "add", link.#namespace);
+    const link = new NetworkLink(`e2e-${randomBytes(4).toString("hex")}`);
+    await ip(["netns", "add", link.#namespace]);
     try {
       await link.#wire();
       return link;
@@ -35,11 +39,6 @@ export class NetworkLink implements AsyncDisposable {
       await link[Symbol.asyncDispose]();
       throw error;
     }
-  }
-
-  /** To start a machine with. */
-  get machineNetwork(): MachineNetwork {
-    return { namespace: this.#namespace, tap: TAP };
   }
 
   async cut(): Promise<void> {
@@ -55,18 +54,18 @@ export class NetworkLink implements AsyncDisposable {
     // In the notation of tc, `bps` are bytes a second.
     const rate = ["rate", `${bytesPerSecond}bps`, "burst", `${BURST_BYTES}b`];
     const bucket = ["root", "tbf", ...rate, "limit", `${QUEUE_BYTES}b`];
-    await run("tc", ["qdisc", "replace", "dev", NEAR, ...bucket]);
-    await run("tc", ["-n", this.#namespace, "qdisc", "replace", "dev", FAR, ...bucket]);
+    await tc(["qdisc", "replace", "dev", NEAR, ...bucket]);
+    await tc(["-n", this.#namespace, "qdisc", "replace", "dev", FAR, ...bucket]);
   }
 
   async unthrottle(): Promise<void> {
-    await run("tc", ["qdisc", "delete", "dev", NEAR, "root"]);
-    await run("tc", ["-n", this.#namespace, "qdisc", "delete", "dev", FAR, "root"]);
+    await tc(["qdisc", "delete", "dev", NEAR, "root"]);
+    await tc(["-n", this.#namespace, "qdisc", "delete", "dev", FAR, "root"]);
   }
 
   /** What went through it, in both directions, with headers. */
   async bytes(): Promise<number> {
-    const [link] = JSON.parse(await ip("-json", "-statistics", "link", "show", NEAR)) as [
+    const [link] = JSON.parse(await ip(["-json", "-statistics", "link", "show", NEAR])) as [
       { readonly stats64: Readonly<Record<"rx" | "tx", { readonly bytes: number }>> },
     ];
     return link.stats64.rx.bytes + link.stats64.tx.bytes;
@@ -74,14 +73,14 @@ export class NetworkLink implements AsyncDisposable {
 
   /** The pair ends with the namespace of its far end. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await ip("netns", "delete", this.#namespace);
+    await ip(["netns", "delete", this.#namespace]);
   }
 
   async #wire(): Promise<void> {
     const far = ["peer", "name", FAR, "netns", this.#namespace];
-    await ip("link", "add", NEAR, "type", "veth", ...far);
-    await ip("address", "add", `${HOST_ADDRESS}/24`, "dev", NEAR);
-    await ip("link", "set", NEAR, "up");
+    await ip(["link", "add", NEAR, "type", "veth", ...far]);
+    await ip(["address", "add", `${HOST_ADDRESS}/24`, "dev", NEAR]);
+    await ip(["link", "set", NEAR, "up"]);
     await this.#far("link", "add", BRIDGE, "type", "bridge");
     await this.#far("tuntap", "add", TAP, "mode", "tap");
     for (const port of [FAR, TAP]) await this.#far("link", "set", port, "master", BRIDGE, "up");
@@ -89,14 +88,10 @@ export class NetworkLink implements AsyncDisposable {
   }
 
   #far(...words: readonly string[]): Promise<string> {
-    return ip("-n", this.#namespace, ...words);
+    return ip(["-n", this.#namespace, ...words]);
   }
 }
 
-function ip(...words: readonly string[]): Promise<string> {
-  return run("ip", words);
-}
-
-function run(program: string, words: readonly string[]): Promise<string> {
-  return runCommand(program, words, { timeoutMs: 10 * SECOND_MS });
+function tc(words: readonly string[]): Promise<string> {
+  return runCommand("tc", words, { timeoutMs: 10 * SECOND_MS });
 }

@@ -12,8 +12,7 @@ export function hasOwnNetwork(): boolean {
  * Gives its exit code.
  */
 export async function runAgainInOwnNetwork(signal: AbortSignal): Promise<number> {
-  const [program, ...words] = process.argv;
-  const command = [program ?? process.execPath, ...process.execArgv, ...words];
+  const command = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
   const script = 'ip link set lo up && exec "$@"';
   const child = spawnTied(
     "unshare",

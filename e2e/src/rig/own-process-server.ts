@@ -22,8 +22,6 @@ export type OwnProcessServerOptions = {
   /** Where it reaches the storage account. */
   readonly storageAccountPort: number;
   readonly cacheBytesMax: number;
-  /** The address that it listens on. */
-  readonly host: string;
 };
 
 /** One more process server of a site, with a spool of its own, that a scenario runs and kills by itself. */
@@ -57,8 +55,8 @@ export class OwnProcessServer implements AsyncDisposable {
     const endpoint = `https://127.0.0.1:${options.storageAccountPort}`;
     const config = {
       ...given,
-      // On the cable of a machine too, where there is one: see NetworkLink.
-      listen: { ...given.listen, host: options.host, port: ports.port },
+      // Also on the cable of the machine: the scenario has a network of its own.
+      listen: { ...given.listen, host: "0.0.0.0", port: ports.port },
       metricsPort: ports.metricsPort,
       spoolDirectory: join(folder, "spool"),
       cacheBytesMax: options.cacheBytesMax,

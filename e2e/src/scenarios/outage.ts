@@ -93,11 +93,7 @@ export const outage: Scenario = {
       await narrator.step("starting the site", () => Site.start(directory, signal)),
     );
     const storeLink = stack.use(await Relay.start(site.storageAccountPort));
-    const options = {
-      storageAccountPort: storeLink.port,
-      cacheBytesMax: CACHE_BYTES,
-      host: "0.0.0.0",
-    };
+    const options = { storageAccountPort: storeLink.port, cacheBytesMax: CACHE_BYTES };
     const first = stack.use(await OwnProcessServer.start(site, "first", options));
     const second = stack.use(await OwnProcessServer.start(site, "second", options));
     const agentLink = stack.use(await NetworkLink.make());

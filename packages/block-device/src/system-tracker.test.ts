@@ -26,6 +26,13 @@ const skip = trackerSkipReason(() => {
 
 loopTrackerContract("system", (name) => new SystemTracker({ name, ringBytesPerCpu: MIB }), skip);
 
+/** A tracker that was not started yet, of a disk of its own. */
+function openedOnNewDisk(t: TestContext) {
+  const disk = new LoopDisks(t).create(DISK_BYTES);
+  const name = trackerName();
+  return { disk, name, write: openWriter(t, disk), ...opened(t, name, disk) };
+}
+
 function opened(t: TestContext, name: string, disk: LoopDisk) {
   const means: TrackingMeans[] = [];
   const tracker = new SystemTracker({
@@ -42,10 +49,7 @@ countedTest(
   "after a mismatch it goes on by trace events, and nothing is left out",
   skip,
   (t, watch) => {
-    const disk = new LoopDisks(t).create(DISK_BYTES);
-    const write = openWriter(t, disk);
-    const name = trackerName();
-    const { tracker, means } = opened(t, name, disk);
+    const { disk, name, write, tracker, means } = openedOnNewDisk(t);
     const gone = tracker.add({ ...tracked(disk), eventDevices: [1] });
     tracker.remove(gone);
     watch(tracker, [disk]);
@@ -100,10 +104,7 @@ countedTest(
   "trace events that a predecessor had begun, but not yet read, end where its programs go on",
   skip,
   (t, watch) => {
-    const disk = new LoopDisks(t).create(DISK_BYTES);
-    const write = openWriter(t, disk);
-    const name = trackerName();
-    const { tracker, means } = opened(t, name, disk);
+    const { disk, name, write, tracker, means } = openedOnNewDisk(t);
     watch(tracker, [disk]);
     tracker.start();
     tracker.drain(new ChangeList());
