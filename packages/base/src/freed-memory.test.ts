@@ -15,7 +15,7 @@ test("memory that was freed is taken again without page faults", { skip: SKIP },
     const program = `
       const { freeBuffer } = await import(${url("./free-buffer.ts")});
       const { keepFreedMemory } = await import(${url("./freed-memory.ts")});
-      if (${isKept}) keepFreedMemory();
+      if (${isKept}) keepFreedMemory(${32 * 2 ** 20});
       const round = () => {
         const buffers = Array.from({ length: 16 }, () => Buffer.allocUnsafeSlow(${2 ** 20}).fill(1));
         for (const buffer of buffers) freeBuffer(buffer);

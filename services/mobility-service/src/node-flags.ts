@@ -1,4 +1,4 @@
-import { startAgain } from "@osr/base/platform/start-again";
+import { assert } from "@osr/base/assert";
 
 /**
  * `node:ffi`, for freezing, cannot be switched on in a running Node. The young generation of the heap is kept small: the
@@ -22,5 +22,9 @@ const ENVIRONMENT = { MALLOC_ARENA_MAX: "1" };
 export function becomeWithFlags(): void {
   if (NODE_FLAGS.every((flag) => process.execArgv.includes(flag))) return;
   const more = process.execArgv.filter((flag) => !NODE_FLAGS.includes(flag));
-  startAgain([...NODE_FLAGS, ...more], ENVIRONMENT);
+  const words = [process.execPath, ...NODE_FLAGS, ...more, ...process.argv.slice(1)];
+  // That execve is experimental is nothing that the user can do anything about.
+  process.removeAllListeners("warning");
+  assert(process.execve !== undefined, "Node has execve on this platform");
+  process.execve(process.execPath, words, { ...process.env, ...ENVIRONMENT });
 }

@@ -18,10 +18,8 @@ export function actions(signal: AbortSignal): Actions {
       (await import("./commands/replica-host-run.ts")).replicaHostRun(options, signal),
     configurationServer: configurationServerActions(signal),
     vault: vaultActions(signal),
-    processServerRun: async (options) => {
-      (await import("./process-server/kept-memory.ts")).keepFreedMemory();
-      return (await import("./commands/process-server-run.ts")).processServerRun(options, signal);
-    },
+    processServerRun: async (options) =>
+      (await import("./commands/process-server-run.ts")).processServerRun(options, signal),
     mobilityServiceRun: async (options) =>
       (await import("./commands/mobility-service-run.ts")).mobilityServiceRun(options),
     mobilityServiceStatus: async (options) =>

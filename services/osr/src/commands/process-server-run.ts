@@ -1,8 +1,10 @@
 import { readFileSync } from "node:fs";
 
+import { keepFreedMemory } from "@osr/base/freed-memory";
 import { systemClock } from "@osr/base/platform/system-clock";
 import { systemRandomness } from "@osr/base/platform/system-randomness";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
+import { MIB } from "@osr/base/units";
 import { ProcessServer } from "@osr/process-server/process-server";
 import { WorkerEncoder } from "@osr/process-server/worker-encoder";
 
@@ -22,6 +24,8 @@ export async function processServerRun(
   options: { readonly config: string },
   signal: AbortSignal,
 ): Promise<void> {
+  // Memory of batches and frames: without it, 195,000 page faults in a first copy of 2 GiB.
+  keepFreedMemory(60 * MIB);
   if (hasIdentity(options.config)) return runAssignedProcessServer(options.config, signal);
   const config = readConfiguration(options.config, processServerShape);
   const path = (name: string): string => pathFrom(options.config, name);

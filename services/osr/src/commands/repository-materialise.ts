@@ -8,6 +8,7 @@ import { progressLine } from "@osr/cli/progress-line";
 import type { MaterialiseOptions } from "@osr/cli/program";
 import { keepFreedMemory } from "@osr/base/freed-memory";
 import { systemClock } from "@osr/base/platform/system-clock";
+import { MIB } from "@osr/base/units";
 import { materialisePoint } from "@osr/repository/materialise";
 
 import { progressWriter } from "../progress-writer.ts";
@@ -19,7 +20,7 @@ export async function repositoryMaterialise(
   options: MaterialiseOptions,
   signal: AbortSignal,
 ): Promise<Output> {
-  keepFreedMemory();
+  keepFreedMemory(32 * MIB);
   using repository = await openRepository(options);
   const { store, vaultId } = repository;
   const point = await choosePoint(repository, options);

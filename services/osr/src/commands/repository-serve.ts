@@ -4,6 +4,7 @@ import { join, resolve } from "node:path";
 import type { ServeOptions } from "@osr/cli/program";
 import { keepFreedMemory } from "@osr/base/freed-memory";
 import { systemScheduler } from "@osr/base/platform/system-scheduler";
+import { MIB } from "@osr/base/units";
 import { cachedSource } from "@osr/nbd/cached-source";
 import { startNbdServer } from "@osr/nbd/nbd-server";
 import { openPoint } from "@osr/repository/point-reader";
@@ -15,7 +16,7 @@ import { roleLog } from "../role-log.ts";
 
 /** `osr repository serve`: one read-only NBD export a disk, until the signal. */
 export async function repositoryServe(options: ServeOptions, signal: AbortSignal): Promise<void> {
-  keepFreedMemory();
+  keepFreedMemory(32 * MIB);
   using repository = await openRepository(options);
   const point = await choosePoint(repository, options);
   const all = await disksOf(repository, point);
