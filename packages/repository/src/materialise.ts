@@ -15,8 +15,8 @@ import { type OpenPointOptions, openDiskAtPoint } from "./point-reader.ts";
 import { type RawOutput, openRawOutput } from "./raw-output.ts";
 import { SHARD_BLOCKS } from "./run-table.ts";
 
-/** Threads that decode and write. */
-const THREADS = 2;
+/** Threads that decode and write; more would wait for the thread that receives. */
+const THREADS_MAX = 2;
 /** Reads that are under way or wait for a thread: 8 MiB of memory each. */
 const READS_AHEAD_MAX = 6;
 
@@ -29,6 +29,8 @@ type MaterialiseProgress = {
 export type MaterialiseOptions = OpenPointOptions & {
   /** A file that does not exist yet, or a block device. */
   readonly path: string;
+  /** Processors that are free for decoding, beside the one that receives; 1 where absent. */
+  readonly processors?: number;
   readonly onProgress?: (progress: MaterialiseProgress) => void;
 };
 
@@ -65,7 +67,7 @@ type Parts = {
 class Materialisation implements AsyncDisposable {
   readonly #store: ObjectStore;
   readonly #parts: Parts;
-  readonly #threads = new MaterialiseThreads(THREADS);
+  readonly #threads: MaterialiseThreads;
   readonly #ahead = new Semaphore(READS_AHEAD_MAX);
   readonly #spare: ArrayBuffer[] = [];
   readonly #failed = new AbortController();
@@ -76,7 +78,8 @@ class Materialisation implements AsyncDisposable {
   constructor(store: ObjectStore, parts: Parts) {
     this.#store = store;
     this.#parts = parts;
-    const { signal } = parts.options;
+    const { signal, processors = 1 } = parts.options;
+    this.#threads = new MaterialiseThreads(Math.max(1, Math.min(processors, THREADS_MAX)));
     this.#signal =
       signal === undefined ? this.#failed.signal : AbortSignal.any([signal, this.#failed.signal]);
   }
@@ -160,6 +163,7 @@ class Materialisation implements AsyncDisposable {
     for (const { block, count } of read.pieces)
       bytes += Math.min(sizeBytes - block * BLOCK_BYTES, count * BLOCK_BYTES);
     this.#dataBytes += bytes;
+    output.wrote(bytes);
     this.#advance(bytes);
   }
 

@@ -5,6 +5,7 @@ import { dirname } from "node:path";
 import { OsrError, systemErrorCode } from "@osr/base/errors";
 import { MIB } from "@osr/base/units";
 
+import { EarlySync } from "./early-sync.ts";
 import { REPOSITORY_ERRORS } from "./repository-errors.ts";
 
 const ZEROS = Buffer.alloc(MIB);
@@ -18,6 +19,8 @@ export type RawOutput = AsyncDisposable & {
   readonly fd: number;
   /** Makes a range read as zeros. */
   zero(offset: number, bytes: number): Promise<void>;
+  /** Says that `bytes` more were written to `fd`: they are brought to the disk while others are made. */
+  wrote(bytes: number): void;
   /** Makes all that was written durable and, for a file, gives it its name. */
   complete(): Promise<void>;
 };
@@ -44,11 +47,16 @@ async function openDevice(path: string, sizeBytes: number): Promise<RawOutput> {
       `${path} is smaller than the disk, which has ${sizeBytes} bytes`,
     );
   }
+  const early = new EarlySync(file);
   return {
     fd: file.fd,
     zero: (offset, bytes) => writeZeros(file, offset, bytes),
-    complete: () => file.sync(),
-    [Symbol.asyncDispose]: () => file.close(),
+    wrote: (bytes) => early.wrote(bytes),
+    complete: () => early.complete(),
+    async [Symbol.asyncDispose]() {
+      await early[Symbol.asyncDispose]();
+      await file.close();
+    },
   };
 }
 
@@ -58,12 +66,14 @@ async function openFile(path: string, sizeBytes: number): Promise<RawOutput> {
   const file = await open(partial, "wx", 0o600);
   const { ino } = await file.stat();
   await file.truncate(sizeBytes);
+  const early = new EarlySync(file);
   return {
     fd: file.fd,
     // A new file reads as zeros where nothing was written.
     zero: () => Promise.resolve(),
+    wrote: (bytes) => early.wrote(bytes),
     async complete() {
-      await file.sync();
+      await early.complete();
       // Another run may have replaced the file: then the name is not ours to give.
       const named = await stat(partial).catch(() => undefined);
       if (named?.ino !== ino) exists(path);
@@ -75,6 +85,7 @@ async function openFile(path: string, sizeBytes: number): Promise<RawOutput> {
       await directory.sync();
     },
     async [Symbol.asyncDispose]() {
+      await early[Symbol.asyncDispose]();
       await file.close();
       const named = await stat(partial).catch(() => undefined);
       if (named?.ino === ino) await rm(partial, { force: true });

@@ -1,5 +1,6 @@
 import { execFile } from "node:child_process";
 import { rm } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
 import { promisify } from "node:util";
 
@@ -35,6 +36,7 @@ export async function repositoryMaterialise(
     diskId: disk.diskId,
     dataKey: await dataKeyOf(repository, disk.diskId),
     path: raw,
+    processors: availableParallelism() - 1,
     onProgress: ({ doneBytes, totalBytes }) => progress.show(line.text(doneBytes, totalBytes)),
     signal,
   });
