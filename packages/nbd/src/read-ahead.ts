@@ -5,6 +5,11 @@ const STREAMS_MAX = 16;
 /** A reader with several requests under way sends them slightly out of order. */
 const DISORDER_BYTES = MIB;
 const WINDOW_BYTES_FIRST = 128 * KIB;
+/**
+ * How near a second read has to be for a stream. With DISORDER_BYTES one random read of a hundred in 2 GiB began a stream, and
+ * what was read ahead for it held up those after it.
+ */
+const NEAR_BYTES = WINDOW_BYTES_FIRST;
 export const READ_AHEAD_BYTES_DEFAULT = 4 * MIB;
 
 type Stream = { next: number; aheadEnd: number; windowBytes: number; lastUsed: number };
@@ -48,9 +53,10 @@ export class ReadAhead {
   }
 
   #find(offset: number): Stream | undefined {
-    for (const stream of this.#streams)
-      if (offset <= stream.next + DISORDER_BYTES && offset >= stream.next - DISORDER_BYTES)
-        return stream;
+    for (const stream of this.#streams) {
+      const reach = stream.windowBytes > WINDOW_BYTES_FIRST ? DISORDER_BYTES : NEAR_BYTES;
+      if (Math.abs(offset - stream.next) <= reach) return stream;
+    }
     return undefined;
   }
 

@@ -1,5 +1,7 @@
+import { read as readWithCallback } from "node:fs";
 import { type FileHandle, mkdir, open } from "node:fs/promises";
 import { dirname } from "node:path";
+import { promisify } from "node:util";
 
 import { assert } from "@osr/base/assert";
 import { type ErrorInfo, OsrError, messageOf, systemErrorCode } from "@osr/base/errors";
@@ -11,24 +13,28 @@ const FORBIDDEN_CODES: ReadonlySet<string | undefined> = new Set(["EACCES", "EPE
 /** Also ENOTDIR: a part of the name is an object. */
 const MISSING_CODES: ReadonlySet<string | undefined> = new Set(["ENOENT", "ENOTDIR"]);
 
+const read = promisify(readWithCallback);
+
 /** The result of a call of the file system; its errors become those of the port. */
-export async function onDisk<T>(
-  call: Promise<T>,
-  ifMissing: ErrorInfo = STORE_ERRORS.STORE_UNAVAILABLE,
-): Promise<T> {
+export async function onDisk<T>(call: Promise<T>): Promise<T> {
   try {
     return await call;
   } catch (cause) {
-    const code = systemErrorCode(cause);
-    const info = MISSING_CODES.has(code)
-      ? ifMissing
-      : FULL_CODES.has(code)
-        ? STORE_ERRORS.STORE_FULL
-        : FORBIDDEN_CODES.has(code)
-          ? STORE_ERRORS.STORE_FORBIDDEN
-          : STORE_ERRORS.STORE_UNAVAILABLE;
-    throw new OsrError(info, messageOf(cause), { cause });
+    throw diskErrorOf(cause, STORE_ERRORS.STORE_UNAVAILABLE);
   }
+}
+
+/** The port's error for one of the file system's. */
+export function diskErrorOf(cause: unknown, ifMissing: ErrorInfo): OsrError {
+  const code = systemErrorCode(cause);
+  const info = MISSING_CODES.has(code)
+    ? ifMissing
+    : FULL_CODES.has(code)
+      ? STORE_ERRORS.STORE_FULL
+      : FORBIDDEN_CODES.has(code)
+        ? STORE_ERRORS.STORE_FORBIDDEN
+        : STORE_ERRORS.STORE_UNAVAILABLE;
+  return new OsrError(info, messageOf(cause), { cause });
 }
 
 /** Makes the entries of a directory durable. */
@@ -54,17 +60,13 @@ export async function makeDirectory(path: string): Promise<void> {
 
 /** Fills `target` from `position`; false where the file ends first. */
 export async function readFully(
-  handle: FileHandle,
+  fd: number,
   target: Uint8Array,
   position: number,
 ): Promise<boolean> {
   for (let filled = 0; filled < target.byteLength;) {
-    const { bytesRead } = await handle.read(
-      target,
-      filled,
-      target.byteLength - filled,
-      position + filled,
-    );
+    const bytes = target.byteLength - filled;
+    const { bytesRead } = await read(fd, target, filled, bytes, position + filled);
     if (bytesRead === 0) return false;
     filled += bytesRead;
   }

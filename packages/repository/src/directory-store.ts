@@ -1,5 +1,5 @@
-import { type Stats, fstatSync } from "node:fs";
-import { type FileHandle, link, open, readdir, rm, stat, statfs, unlink } from "node:fs/promises";
+import { type Stats, closeSync, fstatSync, openSync } from "node:fs";
+import { link, readdir, rm, stat, statfs, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 
 import { assert } from "@osr/base/assert";
@@ -8,7 +8,7 @@ import type { Randomness } from "@osr/base/randomness";
 import { MIB } from "@osr/base/units";
 
 import { writeObject } from "./directory-store-body.ts";
-import { makeDirectory, onDisk, readFully, syncDirectory } from "./directory-store-disk.ts";
+import { diskErrorOf, makeDirectory, onDisk, readFully, syncDirectory } from "./directory-store-disk.ts";
 import { DirectoryDurability } from "./directory-store-durability.ts";
 import { namesBelow } from "./directory-store-list.ts";
 import { TRAILER_BYTES, decodeTrailer } from "./directory-store-trailer.ts";
@@ -52,7 +52,7 @@ export type StoredHead = ObjectHead & {
 export type StoredPage = Omit<ListPage, "objects"> & { readonly objects: readonly StoredHead[] };
 
 /** An object that is being read. Dispose it. */
-export type OpenObject = AsyncDisposable & {
+export type OpenObject = Disposable & {
   readonly head: StoredHead;
   /** Fills `target` from `offset`, or throws OBJECT_RANGE. */
   read(offset: number, target: Uint8Array): Promise<void>;
@@ -72,7 +72,9 @@ export async function openDirectoryStore(
     await onDisk(syncDirectory(directory));
     for (const name of await onDisk(readdir(creating))) await onDisk(rm(join(creating, name)));
   } else {
-    await onDisk(stat(objects), STORE_ERRORS.STORE_MISSING);
+    await stat(objects).catch((cause: unknown) => {
+      throw diskErrorOf(cause, STORE_ERRORS.STORE_MISSING);
+    });
   }
   return new DirectoryStore(objects, creating, options);
 }
@@ -128,7 +130,7 @@ export class DirectoryStore implements ObjectStore {
   }
 
   async head(name: string, signal?: AbortSignal): Promise<StoredHead> {
-    await using object = await this.openObject(name, signal);
+    using object = await this.openObject(name, signal);
     return object.head;
   }
 
@@ -138,12 +140,8 @@ export class DirectoryStore implements ObjectStore {
     target: Uint8Array,
     signal?: AbortSignal,
   ): Promise<void> {
-    const { handle, sizeBytes } = await this.#open(name, signal);
-    try {
-      await readRange({ name, handle, sizeBytes }, offset, target);
-    } finally {
-      await handle.close();
-    }
+    using file = await this.#open(name, signal);
+    await readRange(file, offset, target);
     signal?.throwIfAborted();
   }
 
@@ -189,31 +187,26 @@ export class DirectoryStore implements ObjectStore {
 
   /** The object with its head, for reading it in pieces. */
   async openObject(name: string, signal?: AbortSignal): Promise<OpenObject> {
-    const { handle, found, sizeBytes, createdUnixMs } = await this.#open(name, signal);
-    try {
-      const trailer = await this.#trailerOf(handle, found, sizeBytes);
-      signal?.throwIfAborted();
-      return {
-        head: { name, sizeBytes, createdUnixMs, ...trailer },
-        read: (offset, target) => readRange({ name, handle, sizeBytes }, offset, target),
-        [Symbol.asyncDispose]: () => handle.close(),
-      };
-    } catch (error) {
-      await handle.close();
-      throw error;
-    }
+    using opening = new DisposableStack();
+    const file = opening.use(await this.#open(name, signal));
+    const trailer = await this.#trailerOf(file);
+    signal?.throwIfAborted();
+    opening.move();
+    const { sizeBytes, found } = file;
+    return {
+      head: { name, sizeBytes, createdUnixMs: Math.floor(found.mtimeMs), ...trailer },
+      read: (offset, target) => readRange(file, offset, target),
+      [Symbol.dispose]: () => file[Symbol.dispose](),
+    };
   }
 
-  async #trailerOf(
-    handle: FileHandle,
-    { ino, size, mtimeMs, ctimeMs }: Stats,
-    sizeBytes: number,
-  ): Promise<{ readonly oid?: string }> {
+  async #trailerOf({ fd, found, sizeBytes }: OpenFile): Promise<{ readonly oid?: string }> {
+    const { ino, size, mtimeMs, ctimeMs } = found;
     const version = `${ino} ${size} ${mtimeMs} ${ctimeMs}`;
     const known = this.#trailers.get(version);
     if (known !== undefined) return known;
     const bytes = Buffer.alloc(TRAILER_BYTES);
-    await onDisk(readFully(handle, bytes, sizeBytes));
+    await onDisk(readFully(fd, bytes, sizeBytes));
     const trailer = decodeTrailer(bytes, sizeBytes);
     if (this.#trailers.size >= TRAILERS_MAX) this.#trailers.clear();
     this.#trailers.set(version, trailer);
@@ -259,28 +252,17 @@ export class DirectoryStore implements ObjectStore {
     }
   }
 
-  async #open(
-    name: string,
-    signal: AbortSignal | undefined,
-  ): Promise<{ handle: FileHandle; found: Stats; sizeBytes: number; createdUnixMs: number }> {
+  async #open(name: string, signal: AbortSignal | undefined): Promise<OpenFile> {
     checkObjectName(name);
     signal?.throwIfAborted();
     const path = join(this.#objects, name);
-    const handle = await onDisk(open(path, "r"), STORE_ERRORS.OBJECT_NOT_FOUND);
-    try {
-      // Of an open file the system has this in memory.
-      const found = fstatSync(handle.fd);
-      if (!found.isFile())
-        throw new OsrError(STORE_ERRORS.OBJECT_NOT_FOUND, `${name} does not exist`);
-      if (this.#options.access === "write") await onDisk(this.#durability.confirm(path));
-      const sizeBytes = found.size - TRAILER_BYTES;
-      if (sizeBytes < 0)
-        throw new OsrError(STORE_ERRORS.OBJECT_DAMAGED, `the file of ${name} was cut`);
-      return { handle, found, sizeBytes, createdUnixMs: Math.floor(found.mtimeMs) };
-    } catch (error) {
-      await handle.close();
-      throw error;
-    }
+    using opening = new DisposableStack();
+    const file = opening.use(openFile(name, path));
+    if (this.#options.access === "write") await onDisk(this.#durability.confirm(path));
+    if (file.sizeBytes < 0)
+      throw new OsrError(STORE_ERRORS.OBJECT_DAMAGED, `the file of ${name} was cut`);
+    opening.move();
+    return file;
   }
 
   /** Undefined where the object was deleted meanwhile. */
@@ -295,15 +277,41 @@ export class DirectoryStore implements ObjectStore {
   }
 }
 
+type OpenFile = Disposable & {
+  readonly name: string;
+  readonly fd: number;
+  readonly found: Stats;
+  /** Of the object; below zero where its file was cut. */
+  readonly sizeBytes: number;
+};
+
+/**
+ * Opens the file of an object. Every read of a machine that runs from the storage account does: what the system has in memory
+ * of a name takes microseconds, and the way to a thread of the pool and back many times that.
+ */
+function openFile(name: string, path: string): OpenFile {
+  const missing = STORE_ERRORS.OBJECT_NOT_FOUND;
+  using opening = new DisposableStack();
+  try {
+    const fd = opening.adopt(openSync(path, "r"), closeSync);
+    const found = fstatSync(fd);
+    if (!found.isFile()) throw new OsrError(missing, `${name} does not exist`);
+    opening.move();
+    const sizeBytes = found.size - TRAILER_BYTES;
+    return { name, fd, found, sizeBytes, [Symbol.dispose]: () => closeSync(fd) };
+  } catch (cause) {
+    throw cause instanceof OsrError ? cause : diskErrorOf(cause, missing);
+  }
+}
+
 async function readRange(
-  object: { readonly name: string; readonly handle: FileHandle; readonly sizeBytes: number },
+  { name, fd, sizeBytes }: OpenFile,
   offset: number,
   target: Uint8Array,
 ): Promise<void> {
-  const { name, handle, sizeBytes } = object;
   assert(Number.isSafeInteger(offset) && offset >= 0, "an offset is a whole number");
   const isInside = offset + target.byteLength <= sizeBytes;
-  if (!isInside || !(await onDisk(readFully(handle, target, offset))))
+  if (!isInside || !(await onDisk(readFully(fd, target, offset))))
     throw new OsrError(
       STORE_ERRORS.OBJECT_RANGE,
       `${name} has ${sizeBytes} bytes, not ${offset + target.byteLength}`,

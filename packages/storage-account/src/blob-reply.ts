@@ -10,6 +10,8 @@ import type { ByteRange } from "./blob-request.ts";
 
 /** Read and sent at once; each reply that is under way holds one of these. */
 const PIECE_BYTES = 256 * KIB;
+/** Up to here a reply is sent as a whole; TLS copies it together. */
+const WHOLE_BYTES_MAX = 128 * KIB;
 
 /** Objects never change, so that what never changes about them identifies their content. */
 export function etagOf(head: StoredHead): string {
@@ -32,7 +34,7 @@ export function setContentHeaders(response: ServerResponse, head: StoredHead): v
   if (head.oid !== undefined) response.setHeader("x-ms-meta-oid", head.oid);
 }
 
-/** Streams the object, or the part of it that lies within `range`, from the disk with little memory. */
+/** Sends the object, or the part of it that lies within `range`, from the disk with little memory. */
 export async function sendObject(
   response: ServerResponse,
   object: OpenObject,
@@ -45,9 +47,33 @@ export async function sendObject(
   const end = Math.min((range?.last ?? sizeBytes) + 1, sizeBytes);
   setContentHeaders(response, object.head);
   response.setHeader("content-length", end - first);
-  if (range === undefined) response.writeHead(200);
-  else response.writeHead(206, { "content-range": `bytes ${first}-${end - 1}/${sizeBytes}` });
-  const buffer = Buffer.allocUnsafe(Math.min(PIECE_BYTES, end - first));
+  if (range !== undefined)
+    response.setHeader("content-range", `bytes ${first}-${end - 1}/${sizeBytes}`);
+  response.statusCode = range === undefined ? 200 : 206;
+  if (end - first <= WHOLE_BYTES_MAX) await sendWhole(response, object, first, end - first);
+  else await sendPieces(response, object, first, end, signal);
+}
+
+/** Head and bytes in one call of the system, which wakes the client once: it waits for them to go on. */
+async function sendWhole(
+  response: ServerResponse,
+  object: OpenObject,
+  offset: number,
+  bytes: number,
+): Promise<void> {
+  const whole = Buffer.allocUnsafeSlow(bytes);
+  await object.read(offset, whole);
+  response.end(whole, () => freeBuffer(whole));
+}
+
+async function sendPieces(
+  response: ServerResponse,
+  object: OpenObject,
+  first: number,
+  end: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const buffer = Buffer.allocUnsafeSlow(PIECE_BYTES);
   for (let offset = first; offset < end; offset += buffer.length) {
     const piece = buffer.subarray(0, Math.min(buffer.length, end - offset));
     await object.read(offset, piece);

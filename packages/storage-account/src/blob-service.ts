@@ -79,7 +79,7 @@ async function answer(
     case "put-blob":
       return putBlob(asked, request, response, signal, store);
     case "get-blob": {
-      await using object = await store.openObject(asked.name, signal);
+      using object = await store.openObject(asked.name, signal);
       checkCondition(asked.ifMatch, etagOf(object.head));
       await sendObject(response, object, asked.range, signal);
       return;
