@@ -90,6 +90,7 @@ function counted(store: ObjectStore): ObjectStore & { reads: number; isDamaged: 
     isDamaged: false,
     create: store.create.bind(store),
     head: store.head.bind(store),
+    readStart: store.readStart.bind(store),
     list: store.list.bind(store),
     delete: store.delete.bind(store),
     read: async (...args: Parameters<ObjectStore["read"]>) => {

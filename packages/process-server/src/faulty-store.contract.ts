@@ -46,6 +46,10 @@ export class FaultyStore implements ObjectStore {
     return this.#store.read(name, offset, target, signal);
   }
 
+  readStart(name: string, target: Uint8Array, signal?: AbortSignal): Promise<number> {
+    return this.#store.readStart(name, target, signal);
+  }
+
   list(prefix: string, options?: ListOptions): Promise<ListPage> {
     return this.#store.list(prefix, options);
   }

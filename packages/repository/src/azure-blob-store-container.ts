@@ -20,6 +20,9 @@ export type BlobPage = {
   readonly marker: string | undefined;
 };
 
+/** What was read of a blob: so many bytes, of so many in all. */
+export type BlobRange = { readonly bytes: number; readonly sizeBytes: number };
+
 /**
  * The calls of the Blob service that objects need, one request each:
  * https://learn.microsoft.com/rest/api/storageservices/blob-service-rest-api
@@ -29,8 +32,8 @@ export interface BlobContainer {
   /** Put Blob where there is none. */
   put(name: string, body: ObjectBody, upload: BlobUpload, signal: AbortSignal): Promise<void>;
   head(name: string, signal: AbortSignal): Promise<ObjectHead>;
-  /** False where the object does not have all the bytes. */
-  read(name: string, offset: number, target: Uint8Array, signal: AbortSignal): Promise<boolean>;
+  /** Fills `target` with what the object has from `offset` on. Refused with 416 where that is nothing. */
+  read(name: string, offset: number, target: Uint8Array, signal: AbortSignal): Promise<BlobRange>;
   page(options: BlobPageOptions, signal: AbortSignal): Promise<BlobPage>;
   delete(name: string, signal: AbortSignal): Promise<void>;
 }

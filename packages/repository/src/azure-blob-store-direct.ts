@@ -7,6 +7,7 @@ import type {
   BlobContainer,
   BlobPage,
   BlobPageOptions,
+  BlobRange,
   BlobUpload,
 } from "./azure-blob-store-container.ts";
 import { parseBlobPage } from "./azure-blob-store-list.ts";
@@ -61,7 +62,7 @@ export class DirectContainer implements BlobContainer {
     offset: number,
     target: Uint8Array,
     signal: AbortSignal,
-  ): Promise<boolean> {
+  ): Promise<BlobRange> {
     return await readRange(name, offset, target, await this.#options(signal));
   }
 

@@ -2,31 +2,34 @@ import type { IncomingMessage } from "node:http";
 
 import { freeBuffer } from "@osr/base/free-buffer";
 
+import type { BlobRange } from "./azure-blob-store-container.ts";
+import { blobRangeOf, otherRange } from "./azure-blob-store-range.ts";
 import { type DirectOptions, openRequest, refusedBy, replyTo } from "./azure-blob-store-request.ts";
 
 /**
- * Get Blob of `target.byteLength` bytes from `offset`, written into `target`. False where the object does not have them all.
+ * Get Blob of up to `target.byteLength` bytes from `offset`, written into `target`.
  * A machine that runs from its recovery point waits for each of these, and the SDK takes several times as long for one as
- * the network and the storage account do. Throws Refused, the system's error, or an AbortError.
+ * the network and the storage account do. Throws Refused, STORE_REFUSED, the system's error, or an AbortError.
  */
 export async function readRange(
   name: string,
   offset: number,
   target: Uint8Array,
   options: DirectOptions,
-): Promise<boolean> {
+): Promise<BlobRange> {
   const range = { "x-ms-range": `bytes=${offset}-${offset + target.byteLength - 1}` };
   const outgoing = openRequest({ path: `/${name}` }, { method: "GET", headers: range }, options);
   outgoing.end();
   const reply = await replyTo(outgoing);
   const { headers, statusCode } = reply;
   if (statusCode !== 206 && statusCode !== 200) throw refusedBy(reply);
-  const isExact =
-    Number(headers["content-length"]) === target.byteLength &&
-    headers["content-range"]?.startsWith(`bytes ${offset}-`) === true;
-  if (isExact) await fill(reply, target);
-  else reply.destroy();
-  return isExact;
+  const found = blobRangeOf(headers["content-range"], offset, target.byteLength);
+  if (found === undefined || found.bytes !== Number(headers["content-length"])) {
+    reply.destroy();
+    throw otherRange(name);
+  }
+  await fill(reply, target);
+  return found;
 }
 
 /** Node fails the reply where it ends early, and gives no more than its Content-Length. */

@@ -17,6 +17,7 @@ import type {
   BlobContainer,
   BlobPage,
   BlobPageOptions,
+  BlobRange,
   BlobUpload,
 } from "./azure-blob-store-container.ts";
 import {
@@ -27,6 +28,7 @@ import {
   secretOf,
 } from "./azure-blob-store-credential.ts";
 import { Refused } from "./azure-blob-store-errors.ts";
+import { blobRangeOf, otherRange } from "./azure-blob-store-range.ts";
 import type { ObjectBody, ObjectHead } from "./object-store.ts";
 
 /**
@@ -75,19 +77,16 @@ export class SdkContainer implements BlobContainer {
     offset: number,
     target: Uint8Array,
     abortSignal: AbortSignal,
-  ): Promise<boolean> {
+  ): Promise<BlobRange> {
     return await this.#call(async (client) => {
-      const bytes = target.byteLength;
       const reply = await client
         .getBlobClient(name)
-        .download(offset, bytes, { abortSignal, maxRetryRequests: 0 });
-      const stream = reply.readableStreamBody;
-      const isExact =
-        reply.contentLength === bytes &&
-        reply.contentRange?.startsWith(`bytes ${offset}-`) === true;
-      if (stream === undefined || !isExact) {
-        if (stream !== undefined && "destroy" in stream) (stream as { destroy(): void }).destroy();
-        return false;
+        .download(offset, target.byteLength, { abortSignal, maxRetryRequests: 0 });
+      const stream = must(reply.readableStreamBody, "a download in Node is a stream");
+      const range = blobRangeOf(reply.contentRange, offset, target.byteLength);
+      if (range === undefined || range.bytes !== reply.contentLength) {
+        if ("destroy" in stream) (stream as { destroy(): void }).destroy();
+        throw otherRange(name);
       }
       let filled = 0;
       for await (const chunk of stream as AsyncIterable<Uint8Array>) {
@@ -95,8 +94,8 @@ export class SdkContainer implements BlobContainer {
         filled += chunk.byteLength;
         freeBuffer(chunk);
       }
-      assert(filled === bytes, "the SDK gives as many bytes as the reply's Content-Length");
-      return true;
+      assert(filled === range.bytes, "the SDK gives as many bytes as the reply's Content-Length");
+      return range;
     });
   }
 

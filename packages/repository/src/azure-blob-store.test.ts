@@ -281,8 +281,9 @@ suite("Azure Blob provider", () => {
         for (const [headers, code] of [
           [{ "content-length": 10, "content-range": "bytes 5-14/100" }, "STORE_UNAVAILABLE"],
           [{ "content-length": 4, "content-range": "bytes 5-8/9" }, "OBJECT_RANGE"],
-          [{ "content-length": 10, "content-range": "bytes 0-9/100" }, "OBJECT_RANGE"],
-          [{ "content-length": 10 }, "OBJECT_RANGE"],
+          [{ "content-length": 10, "content-range": "bytes 0-9/100" }, "STORE_REFUSED"],
+          [{ "content-length": 10 }, "STORE_REFUSED"],
+          [{ "content-length": 4, "content-range": "bytes 5-8/100" }, "STORE_REFUSED"],
         ] as const)
           await against(
             (_request, response) => {

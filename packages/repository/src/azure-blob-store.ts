@@ -87,10 +87,23 @@ export class AzureBlobStore implements ObjectStore {
       if (offset > sizeBytes) throw outside(name, offset);
       return;
     }
-    const isThere = await this.#call(name, signal, bytes, (container, limit) =>
+    const found = await this.#call(name, signal, bytes, (container, limit) =>
       container.read(name, offset, target, limit),
     );
-    if (!isThere) throw outside(name, offset + bytes);
+    if (found.bytes < bytes) throw outside(name, offset + bytes);
+  }
+
+  async readStart(name: string, target: Uint8Array, signal?: AbortSignal): Promise<number> {
+    checkObjectName(name);
+    return this.#call(name, signal, target.byteLength, async (container, limit) => {
+      try {
+        return (await container.read(name, 0, target, limit)).sizeBytes;
+      } catch (error) {
+        // An empty object has no first byte.
+        if (refusalOf(error)?.status === 416) return 0;
+        throw error;
+      }
+    });
   }
 
   /**

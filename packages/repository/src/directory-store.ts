@@ -8,7 +8,13 @@ import type { Randomness } from "@osr/base/randomness";
 import { MIB } from "@osr/base/units";
 
 import { writeObject } from "./directory-store-body.ts";
-import { diskErrorOf, makeDirectory, onDisk, readFully, syncDirectory } from "./directory-store-disk.ts";
+import {
+  diskErrorOf,
+  makeDirectory,
+  onDisk,
+  readFully,
+  syncDirectory,
+} from "./directory-store-disk.ts";
 import { DirectoryDurability } from "./directory-store-durability.ts";
 import { namesBelow } from "./directory-store-list.ts";
 import { TRAILER_BYTES, decodeTrailer } from "./directory-store-trailer.ts";
@@ -143,6 +149,13 @@ export class DirectoryStore implements ObjectStore {
     using file = await this.#open(name, signal);
     await readRange(file, offset, target);
     signal?.throwIfAborted();
+  }
+
+  async readStart(name: string, target: Uint8Array, signal?: AbortSignal): Promise<number> {
+    using file = await this.#open(name, signal);
+    await readRange(file, 0, target.subarray(0, file.sizeBytes));
+    signal?.throwIfAborted();
+    return file.sizeBytes;
   }
 
   async list(prefix: string, options: ListOptions = {}): Promise<StoredPage> {

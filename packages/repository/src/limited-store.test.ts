@@ -36,6 +36,7 @@ suite("limited store", () => {
     const inner: ObjectStore = {
       create: (...args) => opened.inner.create(...args),
       read: (...args) => opened.inner.read(...args),
+      readStart: (...args) => opened.inner.readStart(...args),
       list: (...args) => opened.inner.list(...args),
       delete: (...args) => opened.inner.delete(...args),
       head: async (name, signal): Promise<ObjectHead> => {

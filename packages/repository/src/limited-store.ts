@@ -19,6 +19,8 @@ export function limitedStore(store: ObjectStore, options: LimitedOptions): Objec
     head: (name, signal) => turns.run(() => store.head(name, signal), signal),
     read: (name, offset, target, signal) =>
       turns.run(() => store.read(name, offset, target, signal), signal),
+    readStart: (name, target, signal) =>
+      turns.run(() => store.readStart(name, target, signal), signal),
     list: (prefix, list) => turns.run(() => store.list(prefix, list), list?.signal),
     delete: (name, signal) => turns.run(() => store.delete(name, signal), signal),
   };

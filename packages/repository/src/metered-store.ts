@@ -59,6 +59,12 @@ export function meteredStore(
         () => store.read(name, offset, target, signal),
         (isDone) => (isDone ? target.byteLength : 0),
       ),
+    readStart: (name, target, signal) =>
+      metered(
+        "read",
+        () => store.readStart(name, target, signal),
+        (isDone) => (isDone ? target.byteLength : 0),
+      ),
     list: (prefix, list) => metered("list", () => store.list(prefix, list)),
     delete: (name, signal) => metered("delete", () => store.delete(name, signal)),
   };

@@ -149,11 +149,32 @@ export function objectStoreContract(name: string, open: () => Promise<StoreUnder
         );
     });
 
+    test("the start of an object comes with its size, whatever room there is", async () => {
+      const bytes = randomBytes(70_001);
+      for (const [length, room] of [
+        [0, 10],
+        [1, 1],
+        [1, 10],
+        [70_001, 10],
+        [70_001, 70_001],
+        [70_001, 80_000],
+      ] as const) {
+        const name = `${fresh()}/start`;
+        await store.create(name, bodyOf(bytes.subarray(0, length)));
+        const target = Buffer.alloc(room, 0xaa);
+        assert.equal(await second.readStart(name, target), length);
+        const filled = Math.min(length, room);
+        assert.ok(target.subarray(0, filled).equals(bytes.subarray(0, filled)));
+        assert.ok(target.subarray(filled).every((byte) => byte === 0xaa));
+      }
+    });
+
     test("what does not exist is OBJECT_NOT_FOUND, and deleting it is success", async () => {
       const name = `${fresh()}/nothing/here`;
       await rejects(store.head(name), STORE_ERRORS.OBJECT_NOT_FOUND);
       await rejects(store.read(name, 0, Buffer.alloc(1)), STORE_ERRORS.OBJECT_NOT_FOUND);
       await rejects(store.read(name, 0, Buffer.alloc(0)), STORE_ERRORS.OBJECT_NOT_FOUND);
+      await rejects(store.readStart(name, Buffer.alloc(1)), STORE_ERRORS.OBJECT_NOT_FOUND);
       await store.delete(name);
     });
 
@@ -308,6 +329,7 @@ export function objectStoreContract(name: string, open: () => Promise<StoreUnder
         await rejects(store.create(name, bodyOf(Buffer.from("x"))), invalid, name);
         await rejects(store.head(name), invalid, name);
         await rejects(store.read(name, 0, Buffer.alloc(1)), invalid, name);
+        await rejects(store.readStart(name, Buffer.alloc(1)), invalid, name);
         await rejects(store.delete(name), invalid, name);
       }
       for (const prefix of ["/", "a//", "../", "a/../", "a b", "ä"])
@@ -331,6 +353,7 @@ export function objectStoreContract(name: string, open: () => Promise<StoreUnder
       await store.create(name, body);
       await assert.rejects(store.head(name, signal), isReason);
       await assert.rejects(store.read(name, 0, Buffer.alloc(1), signal), isReason);
+      await assert.rejects(store.readStart(name, Buffer.alloc(1), signal), isReason);
       await assert.rejects(store.list("contract/", { signal }), isReason);
       await assert.rejects(store.delete(name, signal), isReason);
       assert.equal(String(await readWhole(store, name)), "x");

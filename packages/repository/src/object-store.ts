@@ -57,6 +57,8 @@ export interface ObjectStore {
   head(name: string, signal?: AbortSignal): Promise<ObjectHead>;
   /** Fills `target` with the bytes from `offset`. */
   read(name: string, offset: number, target: Uint8Array, signal?: AbortSignal): Promise<void>;
+  /** Fills `target`, which is not empty, from the start of the object as far as that goes; gives the size of the object in bytes. */
+  readStart(name: string, target: Uint8Array, signal?: AbortSignal): Promise<number>;
   /** Objects whose name starts with `prefix` and is greater than `after`. */
   list(prefix: string, options?: ListOptions): Promise<ListPage>;
   delete(name: string, signal?: AbortSignal): Promise<void>;

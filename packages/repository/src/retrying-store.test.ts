@@ -55,6 +55,8 @@ function faultyStore(store: ObjectStore): ObjectStore & {
       faulty("create", () => store.create(...args)),
     head: (...args: Parameters<ObjectStore["head"]>) => faulty("head", () => store.head(...args)),
     read: (...args: Parameters<ObjectStore["read"]>) => faulty("read", () => store.read(...args)),
+    readStart: (...args: Parameters<ObjectStore["readStart"]>) =>
+      faulty("readStart", () => store.readStart(...args)),
     list: (...args: Parameters<ObjectStore["list"]>) => faulty("list", () => store.list(...args)),
     delete: (...args: Parameters<ObjectStore["delete"]>) =>
       faulty("delete", () => store.delete(...args)),

@@ -59,6 +59,8 @@ export function retryingStore(store: ObjectStore, options: RetryingOptions): Obj
       again(() => store.head(name, signal), signal),
     read: (name: string, offset: number, target: Uint8Array, signal?: AbortSignal): Promise<void> =>
       again(() => store.read(name, offset, target, signal), signal),
+    readStart: (name: string, target: Uint8Array, signal?: AbortSignal): Promise<number> =>
+      again(() => store.readStart(name, target, signal), signal),
     list: (prefix: string, list: ListOptions = {}): Promise<ListPage> =>
       again(() => store.list(prefix, list), list.signal),
     delete: (name: string, signal?: AbortSignal): Promise<void> =>

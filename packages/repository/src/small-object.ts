@@ -1,24 +1,31 @@
 import { canonicalJson } from "@osr/base/canonical-json";
 import { type ErrorInfo, OsrError } from "@osr/base/errors";
+import { KIB } from "@osr/base/units";
 
 import { REPOSITORY_ERRORS } from "./repository-errors.ts";
 import type { ObjectStore } from "./object-store.ts";
 
-/** All bytes of an object that is expected to be small; longer ones are refused before anything is allocated. */
+/** Nearly every small object is shorter than this, and takes one request. */
+const START_BYTES = 8 * KIB;
+
+/** All bytes of an object that is expected to be small. Throws OBJECT_DAMAGED for one that has more than `bytesMax`. */
 export async function readSmallObject(
   store: ObjectStore,
   name: string,
   bytesMax: number,
   signal?: AbortSignal,
 ): Promise<Buffer> {
-  const { sizeBytes } = await store.head(name, signal);
+  const start = Buffer.alloc(Math.min(bytesMax, START_BYTES));
+  const sizeBytes = await store.readStart(name, start, signal);
   if (sizeBytes > bytesMax)
     throw new OsrError(
       REPOSITORY_ERRORS.OBJECT_DAMAGED,
       `${name} has ${sizeBytes} bytes, more than ${bytesMax}`,
     );
+  if (sizeBytes <= start.length) return start.subarray(0, sizeBytes);
   const bytes = Buffer.alloc(sizeBytes);
-  await store.read(name, 0, bytes, signal);
+  start.copy(bytes);
+  await store.read(name, start.length, bytes.subarray(start.length), signal);
   return bytes;
 }
 

@@ -36,6 +36,10 @@ export function throttledStore(store: ObjectStore, options: ThrottledOptions): O
       await down?.take(target.byteLength, signal);
       await store.read(name, offset, target, signal);
     },
+    readStart: async (name, target, signal) => {
+      await down?.take(target.byteLength, signal);
+      return store.readStart(name, target, signal);
+    },
     head: (name, signal) => store.head(name, signal),
     list: (prefix, list) => store.list(prefix, list),
     delete: (name, signal) => store.delete(name, signal),

@@ -52,6 +52,13 @@ export class AlteredStore implements ObjectStore {
     target.set(bytes.subarray(offset, offset + target.length));
   }
 
+  async readStart(name: string, target: Uint8Array, signal?: AbortSignal): Promise<number> {
+    const bytes = this.#altered.get(name);
+    if (bytes === undefined) return this.#store.readStart(name, target, signal);
+    target.set(bytes.subarray(0, target.length));
+    return bytes.length;
+  }
+
   async list(prefix: string, options?: ListOptions): Promise<ListPage> {
     const page = await this.#store.list(prefix, options);
     const objects = page.objects

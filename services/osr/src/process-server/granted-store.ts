@@ -67,6 +67,10 @@ export class GrantedStore implements ObjectStore, Disposable {
     return this.#store.read(name, offset, target, signal);
   }
 
+  readStart(name: string, target: Uint8Array, signal?: AbortSignal): Promise<number> {
+    return this.#store.readStart(name, target, signal);
+  }
+
   list(prefix: string, options?: ListOptions): Promise<ListPage> {
     return this.#store.list(prefix, options);
   }
