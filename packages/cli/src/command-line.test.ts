@@ -34,7 +34,7 @@ async function run(
   const { actions, calls } = recorder();
   const printed: [Output, OutputFormat][] = [];
   const print: Print = (output, format) => printed.push([output, format]);
-  const program = createProgram(actions, "1.2.3", print, ports);
+  const program = await createProgram(actions, "1.2.3", print, ports, words);
   const quiet = { writeOut: () => undefined, writeErr: () => undefined };
   const silence = (command: typeof program): void => {
     command.configureOutput(quiet);
@@ -72,9 +72,30 @@ test("words and options reach the action, and its result is printed in the chose
   assert.deepEqual(printed, [[{ done: "repositoryMaterialise" }, "json"]]);
 });
 
-test("the help of a command tells of the options that go with every command", () => {
+test("the nouns of this machine are the same without those of the vault, which every other word brings", async () => {
   const { actions } = recorder();
-  const program = createProgram(actions, "1.2.3", () => undefined, ports);
+  const helpOf = async (noun: string, words: readonly string[]): Promise<string | undefined> => {
+    const program = await createProgram(actions, "1.2.3", () => undefined, ports, words);
+    return program.commands.find((one) => one.name() === noun)?.helpInformation();
+  };
+  for (const noun of ["repository", "up", "failover", "storage-account"]) {
+    const words = ["-o", "json", "--query=x", noun];
+    assert.equal(await helpOf(noun, words), await helpOf(noun, []), noun);
+    assert.equal(await helpOf("item", words), undefined, noun);
+  }
+  for (const words of [
+    ["vault"],
+    ["item"],
+    ["--context", "repository", "item"],
+    ["--help"],
+    ["-o"],
+  ])
+    assert.notEqual(await helpOf("item", words), undefined, words.join(" "));
+});
+
+test("the help of a command tells of the options that go with every command", async () => {
+  const { actions } = recorder();
+  const program = await createProgram(actions, "1.2.3", () => undefined, ports, []);
   const list = program.commands
     .find((one) => one.name() === "item")
     ?.commands.find((one) => one.name() === "list");

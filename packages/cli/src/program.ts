@@ -7,7 +7,6 @@ import {
   addProcessServerEnrolment,
 } from "./configuration-server-commands.ts";
 import { EXIT_CODES_HELP } from "./exit-codes.ts";
-import { addManagement } from "./management/add-management.ts";
 import type { ManagementPorts } from "./management/management-ports.ts";
 import { View } from "./management/view.ts";
 import { OUTPUT_FORMATS, type Output, type OutputFormat, queried } from "./output.ts";
@@ -111,13 +110,17 @@ type GlobalOptions = {
   readonly context?: string;
 };
 
-/** The `osr` command line: nouns and verbs as in az. `print` gets what an action returns. */
-export function createProgram(
+/**
+ * The `osr` command line: nouns and verbs as in az. `print` gets what an action returns. Where `words`, what was typed after
+ * `osr`, name a noun of this machine, those of the vault are left out: to load them takes as long as to read a recovery point.
+ */
+export async function createProgram(
   actions: Actions,
   version: string,
   print: Print,
   ports: ManagementPorts,
-): Command {
+  words: readonly string[],
+): Promise<Command> {
   const program = new Command("osr")
     .description("Open Site Recovery: replicates machines to a second site and runs them there")
     .version(version)
@@ -143,9 +146,28 @@ export function createProgram(
   addRoles(program, actions, shown);
   addRepository(program, actions, shown);
   addFailover(program, actions, shown);
-  addManagement(program, ports, shown, () => program.opts<GlobalOptions>().context);
+  if (!isOfThisMachine(nounOf(program, words), program)) {
+    const { addManagement } = await import("./management/add-management.ts");
+    addManagement(program, ports, shown, () => program.opts<GlobalOptions>().context);
+  }
   addCompletion(program);
   return program;
+}
+
+/** Also the vault's management has something to say of a `vault`. */
+function isOfThisMachine(noun: string | undefined, program: Command): boolean {
+  return noun !== "vault" && program.commands.some((command) => command.name() === noun);
+}
+
+/** The first word that is neither an option of the program nor the value of one. */
+function nounOf(program: Command, words: readonly string[]): string | undefined {
+  for (let index = 0; index < words.length; index++) {
+    const word = words[index];
+    if (word?.startsWith("-") !== true) return word;
+    const option = program.options.find(({ short, long }) => word === short || word === long);
+    if (option?.required === true) index += 1;
+  }
+  return undefined;
 }
 
 /** A person reads the columns; programs and queries get everything. */

@@ -3,8 +3,10 @@ import type { Duplex } from "node:stream";
 import {
   type ConnectionOptions,
   type PeerCertificate,
+  type SecureContext,
   checkServerIdentity,
   connect,
+  createSecureContext,
 } from "node:tls";
 
 import { OsrError } from "@osr/base/errors";
@@ -53,6 +55,8 @@ export function createHttpsAgent(options: HttpsAgentOptions): TunnellingAgent {
 /** See createHttpsAgent. */
 export class TunnellingAgent extends Agent {
   readonly #options: HttpsAgentOptions;
+  /** Node would read the certificates again for every connection. */
+  #context: SecureContext;
 
   constructor(options: HttpsAgentOptions) {
     super({
@@ -64,11 +68,13 @@ export class TunnellingAgent extends Agent {
       ...(options.peer === undefined ? {} : { checkServerIdentity: serverCheck(options.peer) }),
     });
     this.#options = options;
+    this.#context = createSecureContext(this.options);
   }
 
   /** New connections show the new certificate; those that are open go on. */
   replaceIdentity(identity: ClientIdentity): void {
     Object.assign(this.options, tlsIdentity(identity));
+    this.#context = createSecureContext(this.options);
   }
 
   override createConnection(
@@ -88,7 +94,8 @@ export class TunnellingAgent extends Agent {
   #secured(options: RequestOptions, tunnel?: Duplex): Duplex {
     const { socketIdleMs = SOCKET_IDLE_MS } = this.#options;
     const over = tunnel === undefined ? {} : { socket: tunnel };
-    const socket = connect({ ...(options as ConnectionOptions), ...over });
+    const secureContext = this.#context;
+    const socket = connect({ ...(options as ConnectionOptions), ...over, secureContext });
     socket.setTimeout(socketIdleMs, () =>
       socket.destroy(
         new OsrError(HTTPS_ERRORS.PEER_UNAVAILABLE, `nothing moved for ${socketIdleMs} ms`),

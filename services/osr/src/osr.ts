@@ -22,7 +22,7 @@ export async function runOsr(argv: readonly string[]): Promise<number> {
     throw error;
   });
   try {
-    return await runCommandLine(program(signal), argv);
+    return await runCommandLine(await program(signal, argv.slice(2)), argv);
   } catch (error) {
     if (signal.aborted) return EXIT_CODES.interrupted;
     process.stderr.write(errorReport(error));
@@ -30,8 +30,8 @@ export async function runOsr(argv: readonly string[]): Promise<number> {
   }
 }
 
-function program(signal: AbortSignal): ReturnType<typeof createProgram> {
-  return createProgram(actions(signal), version(), print, vaultConnection(signal));
+function program(signal: AbortSignal, words: readonly string[]): ReturnType<typeof createProgram> {
+  return createProgram(actions(signal), version(), print, vaultConnection(signal), words);
 }
 
 function print(output: Output, format: OutputFormat): void {
