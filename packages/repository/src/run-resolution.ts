@@ -15,15 +15,25 @@ export const RESOLVED_ROWS_MAX = 2 ** 21;
 export function resolveRuns(table: RunTable): RunTable {
   const { length, starts, counts } = table;
   assert(length <= RESOLVED_ROWS_MAX, `${length} runs are too many to resolve at once`);
+  const endOf = (row: number): number => (starts[row] ?? 0) + (counts[row] ?? 0);
   const order = sortedKeys(table);
   const result = new RunTable(length);
   const active = new RowHeap();
   let position = 0;
   for (let next = 0; next < length || active.size > 0;) {
-    if (active.size === 0) position = startOf(order, next);
+    if (active.size === 0) {
+      position = startOf(order, next);
+      // Most runs have their blocks for themselves.
+      const row = rowOf(order, next);
+      if (next + 1 === length || startOf(order, next + 1) >= endOf(row)) {
+        pushSplit(result, table, row, position, endOf(row));
+        next += 1;
+        continue;
+      }
+    }
     while (next < length && startOf(order, next) === position) active.push(rowOf(order, next++));
     const newest = active.top();
-    const end = (starts[newest] ?? 0) + (counts[newest] ?? 0);
+    const end = endOf(newest);
     if (end <= position) {
       active.pop();
       continue;
