@@ -2,7 +2,6 @@ import { assert } from "@osr/base/assert";
 import { BLOCK_BYTES } from "@osr/base/block-range";
 import type { BlockSource, Extent } from "@osr/base/block-source";
 import { OsrError } from "@osr/base/errors";
-import { freeBuffer } from "@osr/base/free-buffer";
 import type { Uuid } from "@osr/base/uuid";
 
 import { Semaphore } from "./concurrency.ts";
@@ -20,6 +19,7 @@ import { type LogSnapshot, type SnapshotOptions, openLogSnapshot } from "./log-s
 import type { LogId } from "./object-names.ts";
 import type { ObjectStore } from "./object-store.ts";
 import type { PointDisk, RecoveryPoint } from "./recovery-point.ts";
+import { ReadMemory } from "./read-memory.ts";
 import { REPOSITORY_ERRORS } from "./repository-errors.ts";
 import { SHARD_BLOCKS } from "./run-table.ts";
 
@@ -91,6 +91,7 @@ class PointReader implements BlockSource {
   readonly sizeBytes: number;
   readonly #store: ObjectStore;
   readonly #snapshot: LogSnapshot;
+  readonly #memory = new ReadMemory();
   readonly #inFlight = new Semaphore(READS_IN_FLIGHT_MAX);
 
   constructor(store: ObjectStore, snapshot: LogSnapshot, sizeBytes: number) {
@@ -164,7 +165,7 @@ class PointReader implements BlockSource {
   ): Promise<void> {
     signal?.throwIfAborted();
     const { name, frameKey, context } = this.#snapshot.source(read.source);
-    const bytes = Buffer.allocUnsafeSlow(read.bytes);
+    const bytes = this.#memory.take(read.bytes);
     await this.#store.read(name, read.offset, bytes, signal);
     decodePieces(read, bytes, { key: frameKey, context, memory }, (piece, blocks) => {
       // The first and the last block may be wanted only in part.
@@ -172,8 +173,7 @@ class PointReader implements BlockSource {
       const skip = Math.max(0, -at);
       blocks.copy(target, at + skip, skip, Math.min(blocks.length, target.length - at));
     });
-    // A collection in full, of which there was one for about every 30 reads, takes longer than a read.
-    freeBuffer(bytes);
+    this.#memory.giveBack(bytes);
   }
 
   #checkRange(offset: number, bytes: number): void {
