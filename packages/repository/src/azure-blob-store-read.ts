@@ -37,7 +37,7 @@ function fill(reply: IncomingMessage, target: Uint8Array): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   let filled = 0;
   reply.on("data", (chunk: Buffer) => {
-    target.set(chunk, filled);
+    chunk.copy(target, filled);
     filled += chunk.byteLength;
     freeBuffer(chunk);
   });

@@ -26,15 +26,13 @@ export type MaterialiseJob = {
   readonly frameKey: Uint8Array;
   /** Place of `bytes` in the object. */
   readonly offset: number;
-  readonly bytes: ArrayBuffer;
+  readonly bytes: SharedArrayBuffer;
   readonly byteLength: number;
   readonly pieces: readonly FramePiece[];
 };
 
 export type MaterialiseReply = {
   readonly jobNo: number;
-  /** The memory of the job, to be used again. */
-  readonly bytes: ArrayBuffer;
   readonly failure?: ErrorInfo & { readonly message: string; readonly details: object };
 };
 

@@ -10,7 +10,7 @@ const WORKER_FILE = import.meta.url.endsWith(".ts")
   : "./materialise-worker.js";
 
 type Pending = {
-  readonly resolve: (bytes: ArrayBuffer) => void;
+  readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
 };
 
@@ -25,13 +25,13 @@ export class MaterialiseThreads implements AsyncDisposable {
     this.#workers = Array.from({ length: threads }, () => this.#start());
   }
 
-  /** Runs a job; its memory is given away and comes back when it is done. */
-  run(job: Omit<MaterialiseJob, "jobNo">): Promise<ArrayBuffer> {
+  /** Runs a job. Its memory belongs to the thread until then. */
+  run(job: Omit<MaterialiseJob, "jobNo">): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
     const jobNo = this.#jobNoNext++;
-    const { promise, resolve, reject } = Promise.withResolvers<ArrayBuffer>();
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.#pending.set(jobNo, { resolve, reject });
-    this.#workers[jobNo % this.#workers.length]?.postMessage({ ...job, jobNo }, [job.bytes]);
+    this.#workers[jobNo % this.#workers.length]?.postMessage({ ...job, jobNo });
     return promise;
   }
 
@@ -47,10 +47,10 @@ export class MaterialiseThreads implements AsyncDisposable {
     return worker;
   }
 
-  #settle({ jobNo, bytes, failure }: MaterialiseReply): void {
+  #settle({ jobNo, failure }: MaterialiseReply): void {
     const pending = this.#pending.get(jobNo);
     this.#pending.delete(jobNo);
-    if (failure === undefined) pending?.resolve(bytes);
+    if (failure === undefined) pending?.resolve();
     else pending?.reject(new OsrError(failure, failure.message, { details: failure.details }));
   }
 

@@ -13,17 +13,17 @@ import {
 const port = must(parentPort, "runs as a worker thread");
 
 port.on("message", (job: MaterialiseJob) => {
-  const { jobNo, bytes } = job;
+  const { jobNo } = job;
   try {
     runMaterialiseJob(job);
-    reply({ jobNo, bytes });
+    reply({ jobNo });
   } catch (error) {
     if (!(error instanceof OsrError)) throw error;
     const { code, retryable, hint, message, details } = error;
-    reply({ jobNo, bytes, failure: { code, retryable, hint, message, details } });
+    reply({ jobNo, failure: { code, retryable, hint, message, details } });
   }
 });
 
 function reply(message: MaterialiseReply): void {
-  port.postMessage(message, [message.bytes]);
+  port.postMessage(message);
 }

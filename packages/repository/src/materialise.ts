@@ -69,7 +69,8 @@ class Materialisation implements AsyncDisposable {
   readonly #parts: Parts;
   readonly #threads: MaterialiseThreads;
   readonly #ahead = new Semaphore(READS_AHEAD_MAX);
-  readonly #spare: ArrayBuffer[] = [];
+  /** Shared: what is handed from thread to thread instead counts as new memory in each, and made V8 collect for every few. */
+  readonly #spare: SharedArrayBuffer[] = [];
   readonly #failed = new AbortController();
   readonly #signal: AbortSignal;
   #doneBytes = 0;
@@ -145,10 +146,10 @@ class Materialisation implements AsyncDisposable {
     this.#signal.throwIfAborted();
     const { snapshot, sizeBytes, output } = this.#parts;
     const { name, frameKey } = snapshot.source(read.source);
-    const memory = this.#spare.pop() ?? new ArrayBuffer(FRAME_READ_BYTES_MAX);
+    const memory = this.#spare.pop() ?? new SharedArrayBuffer(FRAME_READ_BYTES_MAX);
     await this.#store.read(name, read.offset, Buffer.from(memory, 0, read.bytes), this.#signal);
     const { vaultId, diskId, timeline, objectId } = snapshot.origin(read.source);
-    const done = await this.#threads.run({
+    await this.#threads.run({
       fd: output.fd,
       sizeBytes,
       origin: { vaultId, diskId, timeline, objectId },
@@ -158,7 +159,7 @@ class Materialisation implements AsyncDisposable {
       byteLength: read.bytes,
       pieces: read.pieces,
     });
-    this.#spare.push(done);
+    this.#spare.push(memory);
     let bytes = 0;
     for (const { block, count } of read.pieces)
       bytes += Math.min(sizeBytes - block * BLOCK_BYTES, count * BLOCK_BYTES);
