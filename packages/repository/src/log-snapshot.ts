@@ -15,8 +15,9 @@ import { RESOLVED_ROWS_MAX, resolveRuns } from "./run-resolution.ts";
 import { RunTable } from "./run-table.ts";
 import { type SegmentDirectory, openShard } from "./segment-index.ts";
 
-/** Segments that are opened at once. */
+/** Segments that are opened at once, one for some of all: a connection takes longer to open than several segments on one. */
 const OPENS_MAX = 16;
+const SEGMENTS_PER_OPEN = 4;
 /** Shards that are read at once for one shard of the disk. */
 const SHARD_READS_MAX = 32;
 /** Memory for merged shards. */
@@ -70,7 +71,8 @@ export async function openLogSnapshot(
   for (const stretch of await readLineage(store, log, indexRoot, signal))
     places.push(...(await placesOf(store, stretch, position.seq, signal)));
   let tailBytes = 0;
-  const segments = await mapBounded(places, OPENS_MAX, async ({ of, ref }) => {
+  const opensMax = Math.min(OPENS_MAX, Math.ceil(places.length / SEGMENTS_PER_OPEN));
+  const segments = await mapBounded(places, opensMax, async ({ of, ref }) => {
     const segment = await openSegment(store, of, ref, { indexRoot, signal });
     checkKeyVersion(segment, dataKey);
     tailBytes += segment.shards?.length ?? 0;

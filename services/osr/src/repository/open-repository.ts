@@ -3,7 +3,6 @@ import { existsSync } from "node:fs";
 import type { RepositoryOptions } from "@osr/cli/program";
 import { OsrError, defineErrors } from "@osr/base/errors";
 import { type Uuid, isUuid } from "@osr/base/uuid";
-import { openDirectoryStore } from "@osr/repository/directory-store";
 import { groupKeyOf } from "@osr/repository/key-schedule";
 import type { DataKey } from "@osr/repository/key-schedule";
 import type { ObjectStore } from "@osr/repository/object-store";
@@ -39,6 +38,8 @@ export async function openRepository(options: RepositoryOptions): Promise<Reposi
     throw new OsrError(ERRORS.REPOSITORY_OPTIONS_MISSING, "--storage or --vault is missing");
   const vaultKey = given.key === undefined ? undefined : readVaultKey(given.key);
   if (!storage.startsWith("https://")) {
+    // Who reads over the network does not wait for it to be loaded.
+    const { openDirectoryStore } = await import("@osr/repository/directory-store");
     const store = await openDirectoryStore(storage, { access: "read" });
     return {
       store,
