@@ -38,6 +38,6 @@ test("whatever else a header says is no range", () => {
     "bytes 0-9/10,",
     "bytes 0-9/1e1",
   ])
-    assert.equal(blobRangeOf(text, 0, 10), undefined, text);
+    assert.equal(blobRangeOf(text, 0, 10), undefined, String(text));
   assert.deepEqual(blobRangeOf("bytes 0-9/10", 0, 10), { bytes: 10, sizeBytes: 10 });
 });
