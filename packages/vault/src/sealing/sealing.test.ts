@@ -247,7 +247,7 @@ test("an object whose creation was not answered is taken for our own, and nothin
       throw new OsrError(STORE_ERRORS.STORE_UNAVAILABLE, "the answer was lost");
     },
   });
-  for (const call of ["head", "read", "list", "delete"] as const)
+  for (const call of ["head", "read", "readStart", "list", "delete"] as const)
     Object.assign(lossy, { [call]: at.store[call].bind(at.store) });
   await addVault(open);
   await sealerOf(open, lossy).sealed(vaultId, signal);
