@@ -4,7 +4,7 @@ import { FRAME_BLOCKS_MAX, frameBytesOf } from "./frame.ts";
 import { OBJECT_HEADER_BYTES } from "./object-header.ts";
 import { REPOSITORY_ERRORS } from "./repository-errors.ts";
 import { RunTable, SHARD_BLOCKS } from "./run-table.ts";
-import { VarintReader, VarintWriter, signedOf } from "./varint.ts";
+import { VarintReader, VarintWriter } from "./varint.ts";
 
 /** Columns of one shard of an index: docs/formats/segment.md, Shard plaintext. */
 
@@ -58,15 +58,15 @@ export function decodeShard(
   // Every run takes at least 7 bytes and every zero run 2: nothing is allocated for counts that cannot be true.
   if (runs * 7 + zeroRuns * 2 > plain.length) fail("it has fewer bytes than its runs need");
   const reader = new VarintReader(plain, fail);
-  const gaps = reader.readColumn(runs);
-  const counts = reader.readColumn(runs);
-  const offsetsInFrame = reader.readColumn(runs);
-  if (reader.readColumn(runs).some((pack) => pack !== 0)) fail("a run points into a pack");
+  const gaps = readColumn(reader, runs);
+  const counts = readColumn(reader, runs);
+  const offsetsInFrame = readColumn(reader, runs);
+  for (let i = 0; i < runs; i++) if (reader.read() !== 0) fail("a run points into a pack");
   const frameOffsets = readSteps(reader, runs, fail);
-  const cipherBytes = reader.readColumn(runs);
+  const cipherBytes = readColumn(reader, runs);
   const frameNos = readSteps(reader, runs, fail);
-  const zeroGaps = reader.readColumn(zeroRuns);
-  const zeroCounts = reader.readColumn(zeroRuns);
+  const zeroGaps = readColumn(reader, zeroRuns);
+  const zeroCounts = readColumn(reader, zeroRuns);
   if (!reader.isAtEnd) fail("bytes follow the last column");
 
   const table = new RunTable(runs + zeroRuns);
@@ -125,15 +125,21 @@ function writeSteps(writer: VarintWriter, column: Uint32Array, rows: readonly nu
   }
 }
 
+function readColumn(reader: VarintReader, length: number): Float64Array {
+  const column = new Float64Array(length);
+  for (let i = 0; i < length; i++) column[i] = reader.read();
+  return column;
+}
+
 function readSteps(
   reader: VarintReader,
   length: number,
   fail: (message: string) => never,
 ): Float64Array {
-  const column = reader.readColumn(length);
+  const column = new Float64Array(length);
   let value = 0;
   for (let i = 0; i < length; i++) {
-    value += signedOf(column[i] ?? 0);
+    value += reader.readSigned();
     if (value < 0 || value >= 2 ** 32) fail("a number is out of its range");
     column[i] = value;
   }

@@ -34,11 +34,6 @@ export class VarintWriter {
   }
 }
 
-/** What was written as a number that may be negative. */
-export function signedOf(value: number): number {
-  return value % 2 === 0 ? value / 2 : -(value + 1) / 2;
-}
-
 /** Reads what VarintWriter wrote. `fail` throws: it is called for numbers that are cut or too long. */
 export class VarintReader {
   readonly #bytes: Buffer;
@@ -63,24 +58,9 @@ export class VarintReader {
     return this.#fail("a number is too long");
   }
 
-  /** `length` numbers. Most take one byte, and a call for each was half of what a machine waits for its index. */
-  readColumn(length: number): Float64Array {
-    const column = new Float64Array(length);
-    const bytes = this.#bytes;
-    let at = this.#at;
-    for (let i = 0; i < length; i++) {
-      const byte = bytes[at] ?? 0x80;
-      if (byte < 0x80) {
-        column[i] = byte;
-        at += 1;
-        continue;
-      }
-      this.#at = at;
-      column[i] = this.read();
-      at = this.#at;
-    }
-    this.#at = at;
-    return column;
+  readSigned(): number {
+    const value = this.read();
+    return value % 2 === 0 ? value / 2 : -(value + 1) / 2;
   }
 
   get isAtEnd(): boolean {
