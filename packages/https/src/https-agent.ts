@@ -55,8 +55,8 @@ export function createHttpsAgent(options: HttpsAgentOptions): TunnellingAgent {
 /** See createHttpsAgent. */
 export class TunnellingAgent extends Agent {
   readonly #options: HttpsAgentOptions;
-  /** Node would read the certificates again for every connection. */
-  #context: SecureContext;
+  /** Made for the first connection: Node would read the certificates again for every one. */
+  #context: SecureContext | undefined;
 
   constructor(options: HttpsAgentOptions) {
     super({
@@ -68,13 +68,12 @@ export class TunnellingAgent extends Agent {
       ...(options.peer === undefined ? {} : { checkServerIdentity: serverCheck(options.peer) }),
     });
     this.#options = options;
-    this.#context = createSecureContext(this.options);
   }
 
   /** New connections show the new certificate; those that are open go on. */
   replaceIdentity(identity: ClientIdentity): void {
     Object.assign(this.options, tlsIdentity(identity));
-    this.#context = createSecureContext(this.options);
+    this.#context = undefined;
   }
 
   override createConnection(
@@ -94,7 +93,7 @@ export class TunnellingAgent extends Agent {
   #secured(options: RequestOptions, tunnel?: Duplex): Duplex {
     const { socketIdleMs = SOCKET_IDLE_MS } = this.#options;
     const over = tunnel === undefined ? {} : { socket: tunnel };
-    const secureContext = this.#context;
+    const secureContext = (this.#context ??= createSecureContext(this.options));
     const socket = connect({ ...(options as ConnectionOptions), ...over, secureContext });
     socket.setTimeout(socketIdleMs, () =>
       socket.destroy(
