@@ -2,6 +2,7 @@ import { crc32 } from "node:zlib";
 
 import { assert } from "@osr/base/assert";
 import { BLOCK_BYTES } from "@osr/base/block-range";
+import { blockStretch } from "@osr/base/zero";
 import {
   HRL_DATA_BLOCKS_MAX,
   HRL_HEADER_BYTES,
@@ -10,8 +11,6 @@ import {
   encodeHrlHeader,
 } from "@osr/contracts/hrl-record";
 import { type Tag, encodeTag } from "@osr/contracts/tag";
-
-import { stretch } from "./zero-blocks.ts";
 
 /** A tag of 1024 disks is 40 KiB. */
 const TAG_ROOM_BYTES = 64 * 1024;
@@ -63,11 +62,11 @@ export class BatchWriter {
   /** Writes `count` blocks from `block` on, whose content lies in `memory` from `at` on, in blocks. */
   blocks(block: number, count: number, memory: Buffer, at: number): void {
     for (let done = 0; done < count;) {
-      const zeros = stretch(memory, at + done, at + count, true);
+      const zeros = blockStretch(memory, (at + done) * BLOCK_BYTES, count - done, true);
       if (zeros > 0) this.#zero(block + done, zeros);
       done += zeros;
-      const limit = Math.min(count, done + HRL_DATA_BLOCKS_MAX);
-      const filled = stretch(memory, at + done, at + limit, false);
+      const countMax = Math.min(count - done, HRL_DATA_BLOCKS_MAX);
+      const filled = blockStretch(memory, (at + done) * BLOCK_BYTES, countMax, false);
       if (filled > 0) this.#data(block + done, filled, memory, (at + done) * BLOCK_BYTES);
       done += filled;
     }

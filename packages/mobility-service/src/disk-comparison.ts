@@ -2,6 +2,7 @@ import { must } from "@osr/base/assert";
 import { BLOCK_BYTES, blocksOf } from "@osr/base/block-range";
 import { hasCode } from "@osr/base/errors";
 import type { Uuid } from "@osr/base/uuid";
+import { blockStretch } from "@osr/base/zero";
 import type { DirectReader, ProtectableDisk } from "@osr/block-device/protected-disk";
 import type {
   ComparisonReply,
@@ -22,7 +23,6 @@ import type { DirtySet } from "./dirty-set.ts";
 import { MOBILITY_ERRORS } from "./mobility-errors.ts";
 import type { Pace } from "./pace.ts";
 import { maskSwap } from "./swap-mask.ts";
-import { stretch } from "./zero-blocks.ts";
 
 /**
  * The session that a comparison runs in. Its calls are tried again until they are answered; they reject with
@@ -166,7 +166,7 @@ export class DiskComparison {
     const buffers = await batchMemory.take(signal);
     try {
       await this.#read(granule, buffers);
-      const isZero = stretch(buffers.read, 0, GRANULE_BLOCKS, true) === GRANULE_BLOCKS;
+      const isZero = blockStretch(buffers.read, 0, GRANULE_BLOCKS, true) === GRANULE_BLOCKS;
       const own = isZero ? hasher.zeroGranule : hasher.granule(buffers.read);
       return own.equals(theirs) ? undefined : hasher.blocks(buffers.read);
     } catch (error) {

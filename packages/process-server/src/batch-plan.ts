@@ -1,5 +1,5 @@
 import { BLOCK_BYTES } from "@osr/base/block-range";
-import { isZeroBlock } from "@osr/base/zero";
+import { blockStretch, isZeroBlock } from "@osr/base/zero";
 import { HRL_TYPES, type HrlRecord } from "@osr/contracts/hrl-record";
 
 import { type Piece, ZERO_SOURCE, newestPieces } from "./newest-pieces.ts";
@@ -58,8 +58,7 @@ function splitZeros(
   let start = 0;
   while (start < count) {
     const zero = isZeroBlock(body, sourceOffset + start * BLOCK_BYTES);
-    let end = start + 1;
-    while (end < count && isZeroBlock(body, sourceOffset + end * BLOCK_BYTES) === zero) end += 1;
+    const end = start + blockStretch(body, sourceOffset + start * BLOCK_BYTES, count - start, zero);
     pieces.push({
       block: block + start,
       count: end - start,
