@@ -6,6 +6,7 @@ import { MIB } from "@osr/base/units";
 
 import { mountedBpffs } from "./bpf-folder.ts";
 import { BpfTracker } from "./bpf-tracker.ts";
+import { QUICK_DEVICES, quickPlaceOf } from "./change-program.ts";
 import { ChangeList, settled } from "./change-tracker.contract.ts";
 import {
   BLOCK_SECTORS,
@@ -42,6 +43,29 @@ function drained(tracker: BpfTracker): { readonly changes: number; readonly list
   return { changes, list: list.changes };
 }
 
+countedTest("a device is found also where another one has its quick place", skip, (t, watch) => {
+  const disk = new LoopDisks(t).create(DISK_BYTES);
+  const write = openWriter(t, disk);
+  const device = eventDeviceOf(disk);
+  const other = device + QUICK_DEVICES;
+  assert.equal(quickPlaceOf(other), quickPlaceOf(device));
+  for (const eventDevices of [
+    [other, device],
+    [device, other],
+  ]) {
+    using tracker = BpfTracker.open(trackerName());
+    tracker.add({ ...tracked(disk), eventDevices });
+    watch(tracker, [disk]);
+    tracker.start();
+    write(5, 1);
+    assert.deepEqual(drained(tracker), { changes: 1, list: ["0:40+8"] });
+    tracker.remove(0);
+    tracker.add(tracked(disk));
+    write(6, 1);
+    assert.deepEqual(drained(tracker), { changes: 1, list: ["1:48+8"] });
+  }
+});
+
 countedTest("nothing is lost however much changes while nobody looks", skip, (t, watch) => {
   const disk = new LoopDisks(t).create(DISK_BYTES);
   const write = openWriter(t, disk);
@@ -49,6 +73,14 @@ countedTest("nothing is lost however much changes while nobody looks", skip, (t,
   for (let block = 0; block < 4096; block++) if (block % 64 !== 5) write(block, 1);
   const { changes } = drained(tracker);
   assert.equal(changes, 4096 - 64);
+});
+
+countedTest("a write over the border of two groups marks both", skip, (t, watch) => {
+  const disk = new LoopDisks(t).create(2 * DISK_BYTES);
+  const write = openWriter(t, disk);
+  const tracker = startTracker(t, watch, disk);
+  write(4095, 2);
+  assert.deepEqual(drained(tracker), { changes: 2, list: ["0:32760+8", "0:32768+8"] });
 });
 
 countedTest("a large discard marks every block of it and no other", skip, (t, watch) => {

@@ -1,4 +1,5 @@
 import { BpfAssembler, type Register } from "./bpf-assembler.ts";
+import { GROUP_MARKED, GROUP_WHOLES, GROUP_WORDS } from "./dirty-bitmap-layout.ts";
 import { KIND_TYPEDEF, type KernelTypes } from "./kernel-types.ts";
 
 /** The kernel's tracepoint, as a type: its arguments are a request, a status and a number of bytes. */
@@ -19,13 +20,20 @@ const MAJOR_SHIFT = 20;
 const MAP_LOOKUP = 1;
 const CPU = 8;
 
-/** What the program finds by the device number of a request, in `devices`. */
+/** What the program finds by the device number of a request, in `quickDevices` or else in `devices`. */
 export const DEVICE_BYTES = 24;
 export const DEVICE_SLOT = 0;
 export const DEVICE_GRANULE_SHIFT = 4;
 export const DEVICE_SECTORS = 8;
-export const DEVICE_WORDS = 16;
-export const DEVICE_GROUP_WORDS = 20;
+export const DEVICE_NUMBER = 16;
+
+/** Places of `quickDevices`, a power of two. Looking there costs a tenth of a hash map's look, which every request pays thrice. */
+export const QUICK_DEVICES = 256;
+
+/** The one place at which a device may be in `quickDevices`. */
+export function quickPlaceOf(eventDevice: number): number {
+  return (eventDevice ^ (eventDevice >>> MAJOR_SHIFT)) & (QUICK_DEVICES - 1);
+}
 
 /** What programs count for each slot and CPU, in `counts`: so many bytes, of them these for each program. */
 export const COUNTS_BYTES = 128;
@@ -42,15 +50,18 @@ const LAST_WORD = -32;
 const WORD = -40;
 const MASK = -48;
 const TURN = -56;
+const QUICK_PLACE = -60;
 /** A request has less than 4 GiB, so its granules of 4 KiB or more are in at most 257 groups. */
 const TURNS_MAX = 260;
 
 const WORD_SHIFT = 6;
 const WORD_MASK = 63;
+const WORD_BYTES_SHIFT = 3;
 const ALL = -1;
 
 export type ProgramMaps = {
   readonly devices: number;
+  readonly quickDevices: number;
   readonly counts: number;
   readonly bitmaps: number;
   /** Rows of `counts` that each slot has. */
@@ -90,7 +101,7 @@ export function requestPlaces(types: KernelTypes): RequestPlaces {
  * where they count.
  *
  * A bit that is set already is not written again. That is safe, as whoever clears it reads the disk afterwards, and the data
- * of this request is there by now. The bit of the group is looked at all the same: whoever set the bit may not have come to it yet.
+ * of this request is there by now. The mark of the group is looked at all the same: whoever set the bit may not have come to it yet.
  */
 export function changeProgram(places: RequestPlaces, maps: ProgramMaps, index: number): Buffer {
   const writer = new ProgramWriter(places, maps, index);
@@ -154,10 +165,22 @@ class ProgramWriter {
     a.store(4, 10, KEY, 4);
   }
 
-  /** r9 = the device. Ends where it is none of ours. */
+  /** r9 = the device. Ends where it is none of ours. r4 has its number. */
   #findDevice(): void {
-    this.#lookup(() => this.#a.loadMap(1, this.#maps.devices));
-    this.#a.compute(9, "move", { r: 0 });
+    const a = this.#a;
+    const { devices, quickDevices } = this.#maps;
+    a.compute(5, "move", { r: 4 });
+    a.compute(5, "shiftRight", MAJOR_SHIFT);
+    a.compute(5, "exclusiveOr", { r: 4 });
+    a.compute(5, "and", QUICK_DEVICES - 1);
+    a.store(4, 10, QUICK_PLACE, 5);
+    this.#lookup(() => a.loadMap(1, quickDevices), QUICK_PLACE);
+    a.load(4, 1, 0, DEVICE_NUMBER);
+    a.load(4, 2, 10, KEY);
+    a.jumpIf(1, "equal", { r: 2 }, "found");
+    this.#lookup(() => a.loadMap(1, devices));
+    a.label("found");
+    a.compute(9, "move", { r: 0 });
   }
 
   #count(): void {
@@ -172,17 +195,24 @@ class ProgramWriter {
     a.jumpIf(6, "equal", NO_SECTOR, "unplaced");
     a.load(8, 1, 10, OPERATION);
     a.jumpIf(1, "equal", OPERATION_DISCARD, "discard");
-    a.atomic("add", 0, at + COUNT_WRITTEN, 7);
+    this.#add(at + COUNT_WRITTEN, { r: 7 });
     a.jump("counted");
     a.label("discard");
-    a.atomic("add", 0, at + COUNT_DISCARDED, 7);
+    this.#add(at + COUNT_DISCARDED, { r: 7 });
     a.label("counted");
     a.load(8, 2, 9, DEVICE_SECTORS);
     a.jumpIf(2, "above", { r: 6 }, "placed");
     a.label("unplaced");
-    a.compute(1, "move", 1);
-    a.atomic("add", 0, at + COUNT_UNPLACED, 1);
+    this.#add(at + COUNT_UNPLACED, 1);
     a.jump("end");
+  }
+
+  /** To what is counted at r0: only this program on this CPU writes there, and the kernel does not run it within itself. */
+  #add(offset: number, more: { r: Register } | number): void {
+    const a = this.#a;
+    a.load(8, 2, 0, offset);
+    a.compute(2, "add", more);
+    a.store(8, 0, offset, 2);
   }
 
   /** r6 = first granule, r7 = last granule, r8 = bitmap. r2 has the disk's sectors. */
@@ -253,11 +283,11 @@ class ProgramWriter {
     a.compute(1, "and", { r: 2 });
     a.store(8, 10, MASK, 1);
     a.label("not the last");
-    // Wholes first: whoever sees the group sees why.
-    this.#groupKey(6, DEVICE_GROUP_WORDS);
-    this.#setBits();
-    this.#groupKey(6);
-    this.#setBits();
+    this.#findGroup(6);
+    a.load(8, 1, 10, MASK);
+    // Wholes first: whoever sees the mark sees why.
+    this.#setBits(0, GROUP_WHOLES, 1);
+    this.#setBits(0, GROUP_MARKED, 1);
     a.compute(1, "move", ALL);
     a.store(8, 10, MASK, 1);
     a.load(8, 1, 10, TURN);
@@ -268,55 +298,49 @@ class ProgramWriter {
     a.jumpIf(7, "notBelow", { r: 6 }, "group");
   }
 
-  /** Sets bits of a word, then the bit of its group. */
+  /** Sets bits of a word, then the mark of its group. */
   #markWord(word: Register, mask: Register): void {
     const a = this.#a;
     a.store(8, 10, WORD, word);
     a.store(8, 10, MASK, mask);
-    a.store(4, 10, KEY, word);
-    this.#setBits();
+    a.compute(word, "shiftRight", WORD_SHIFT);
+    this.#findGroup(word);
+    a.load(8, 1, 10, MASK);
     a.load(8, 2, 10, WORD);
-    a.compute(1, "move", 1);
+    a.compute(2, "and", WORD_MASK);
     a.compute(3, "move", { r: 2 });
-    a.compute(3, "and", WORD_MASK);
-    a.compute(1, "shiftLeft", { r: 3 });
-    a.store(8, 10, MASK, 1);
-    a.compute(2, "shiftRight", WORD_SHIFT);
-    this.#groupKey(2);
-    this.#setBits();
+    a.compute(3, "shiftLeft", WORD_BYTES_SHIFT);
+    a.compute(3, "add", { r: 0 });
+    this.#setBits(3, GROUP_WORDS, 1);
+    a.compute(1, "move", 1);
+    a.compute(1, "shiftLeft", { r: 2 });
+    this.#setBits(0, GROUP_MARKED, 1);
   }
 
-  /** The key is the place of the word of groups, or of one `further` behind it. */
-  #groupKey(group: Register, further?: typeof DEVICE_GROUP_WORDS): void {
+  /** r0 = the group. Ends where the bitmap has no such group. */
+  #findGroup(group: Register): void {
     const a = this.#a;
-    a.load(4, 3, 9, DEVICE_WORDS);
-    a.compute(3, "add", { r: group });
-    if (further !== undefined) {
-      a.load(4, 4, 9, further);
-      a.compute(3, "add", { r: 4 });
-    }
-    a.store(4, 10, KEY, 3);
+    a.store(4, 10, KEY, group);
+    this.#lookup(() => a.compute(1, "move", { r: 8 }));
   }
 
-  /** Sets the bits of MASK in the word of KEY. */
-  #setBits(): void {
+  /** Sets the bits of `mask` in a word of the group; r4 is lost. */
+  #setBits(base: Register, offset: number, mask: Register): void {
     const a = this.#a;
     const isSet = `set ${(this.#labels += 1)}`;
-    this.#lookup(() => a.compute(1, "move", { r: 8 }));
-    a.load(8, 1, 10, MASK);
-    a.load(8, 2, 0, 0);
-    a.compute(2, "and", { r: 1 });
-    a.jumpIf(2, "equal", { r: 1 }, isSet);
-    a.atomic("or", 0, 0, 1);
+    a.load(8, 4, base, offset);
+    a.compute(4, "and", { r: mask });
+    a.jumpIf(4, "equal", { r: mask }, isSet);
+    a.atomic("or", base, offset, mask);
     a.label(isSet);
   }
 
-  /** r0 = where the value of KEY is, in the map that `loadMap` puts into r1. Ends where there is none. */
-  #lookup(loadMap: () => void): void {
+  /** r0 = where the value of a key on the stack is, in the map that `loadMap` puts into r1. Ends where there is none. */
+  #lookup(loadMap: () => void, key: number = KEY): void {
     const a = this.#a;
     loadMap();
     a.compute(2, "move", { r: 10 });
-    a.compute(2, "add", KEY);
+    a.compute(2, "add", key);
     a.call(MAP_LOOKUP);
     a.jumpIf(0, "equal", 0, "end");
   }

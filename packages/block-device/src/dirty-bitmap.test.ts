@@ -4,6 +4,10 @@ import { test } from "node:test";
 import { DirtyBitmap } from "./dirty-bitmap.ts";
 import {
   type DirtyBitmapLayout,
+  GROUP_BYTES,
+  GROUP_MARKED,
+  GROUP_WHOLES,
+  GROUP_WORDS,
   bytesOf,
   dirtyBitmapLayout,
   layoutWith,
@@ -12,37 +16,41 @@ import {
 /** A disk of 1,000,000 granules of 4 KiB: the last word and the last group are not full. */
 const GRANULES = 1_000_000;
 
+const GROUP_LONGS = GROUP_BYTES / 8;
+
 /** Does what the kernel's program does, bit by bit. */
 class Writer {
   readonly layout: DirtyBitmapLayout = layoutWith(GRANULES * 8, 3);
   readonly buffer = new ArrayBuffer(bytesOf(this.layout));
-  readonly #words = new BigUint64Array(this.buffer);
+  readonly #longs = new BigUint64Array(this.buffer);
 
   mark(start: number, end: number): void {
     for (let granule = start; granule < end; granule++) {
       const word = Math.floor(granule / 64);
-      this.#set(word, granule % 64);
-      this.#set(this.layout.words + Math.floor(word / 64), word % 64);
+      this.#set(word, GROUP_WORDS / 8 + (word % 64), granule % 64);
+      this.#set(word, GROUP_MARKED / 8, word % 64);
     }
   }
 
   markWhole(word: number): void {
-    const { words, groupWords } = this.layout;
-    this.#set(words + groupWords + Math.floor(word / 64), word % 64);
-    this.#set(words + Math.floor(word / 64), word % 64);
+    this.#set(word, GROUP_WHOLES / 8, word % 64);
+    this.#set(word, GROUP_MARKED / 8, word % 64);
   }
 
-  /** As a process leaves it that is killed after it cleared the groups. */
-  clearGroups(): void {
-    this.#words.fill(0n, this.layout.words, this.layout.words + this.layout.groupWords);
+  /** As a process leaves it that is killed after it cleared the marks of the groups. */
+  clearMarks(): void {
+    for (let group = 0; group < this.layout.groups; group++)
+      this.#longs[group * GROUP_LONGS + GROUP_MARKED / 8] = 0n;
   }
 
   get isClear(): boolean {
-    return this.#words.every((word) => word === 0n);
+    return this.#longs.every((long) => long === 0n);
   }
 
-  #set(word: number, bit: number): void {
-    this.#words[word] = (this.#words[word] ?? 0n) | (1n << BigInt(bit));
+  /** A bit of a long of the group that `word` is in. */
+  #set(word: number, long: number, bit: number): void {
+    const at = Math.floor(word / 64) * GROUP_LONGS + long;
+    this.#longs[at] = (this.#longs[at] ?? 0n) | (1n << BigInt(bit));
   }
 }
 
@@ -119,7 +127,7 @@ test("whoever is killed between the groups and the words leaves all to a success
   const writer = new Writer();
   writer.mark(77, 78);
   writer.mark(GRANULES - 1, GRANULES);
-  writer.clearGroups();
+  writer.clearMarks();
   const bitmap = new DirtyBitmap(writer.buffer, writer.layout);
   assert.deepEqual(drained(bitmap), []);
   bitmap.lookAtAll();
@@ -143,9 +151,9 @@ test("granules are 4 KiB until the memory is too small for them", () => {
   const tebibyteSectors = 2 ** 31;
   const exact = dirtyBitmapLayout(tebibyteSectors, 34 * 2 ** 20);
   assert.equal(exact.granuleShift, 3);
-  assert.equal(exact.words, 2 ** 22);
+  assert.equal(exact.groups, 2 ** 16);
   const coarse = dirtyBitmapLayout(tebibyteSectors, 5 * 2 ** 20);
   assert.equal(coarse.granuleShift, 6);
   assert.ok(bytesOf(coarse) <= 5 * 2 ** 20);
-  assert.ok(dirtyBitmapLayout(2 ** 60, 64).words >= 1);
+  assert.ok(dirtyBitmapLayout(2 ** 60, 64).groups >= 1);
 });

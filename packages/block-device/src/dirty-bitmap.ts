@@ -1,6 +1,20 @@
-import { type DirtyBitmapLayout, WORD_BITS } from "./dirty-bitmap-layout.ts";
+import {
+  type DirtyBitmapLayout,
+  GROUP_BYTES,
+  GROUP_MARKED,
+  GROUP_WHOLES,
+  GROUP_WORDS,
+  WORD_BITS,
+} from "./dirty-bitmap-layout.ts";
 
 const HALF_BITS = 32;
+const HALF_BYTES = 4;
+const HALVES_OF_WORD = WORD_BITS / HALF_BITS;
+/** Within a group, in halves of words. */
+const MARKED = GROUP_MARKED / HALF_BYTES;
+const WHOLES = GROUP_WHOLES / HALF_BYTES;
+const WORDS = GROUP_WORDS / HALF_BYTES;
+const GROUP_HALVES = GROUP_BYTES / HALF_BYTES;
 
 /** Receives granules that changed, as a run. Must not allocate or throw. */
 export type GranuleSink = (granule: number, count: number) => void;
@@ -10,62 +24,64 @@ export type GranuleSink = (granule: number, count: number) => void;
  * halves: their bits lie one behind the other, as the machine is little-endian wherever we run.
  *
  * A granule is handed on before its bit is cleared: whoever is killed in between finds it again. What is set after its word
- * was read stays set. The bit of a group is cleared before its words are read, so that one set later brings them up again;
+ * was read stays set. The mark of a word is cleared before the word is read, so that one set later brings it up again;
  * a successor of somebody who was killed has to look at all words, see `lookAtAll`.
  */
 export class DirtyBitmap {
-  readonly #words: Int32Array;
-  readonly #groups: Int32Array;
-  readonly #wholes: Int32Array;
+  readonly #halves: Int32Array;
+  readonly #groups: number;
 
-  constructor(buffer: ArrayBuffer, { words, groupWords }: DirtyBitmapLayout) {
-    const halves = new Int32Array(buffer);
-    this.#words = halves.subarray(0, 2 * words);
-    this.#groups = halves.subarray(2 * words, 2 * (words + groupWords));
-    this.#wholes = halves.subarray(2 * (words + groupWords), 2 * (words + 2 * groupWords));
+  constructor(buffer: ArrayBuffer, { groups }: DirtyBitmapLayout) {
+    this.#halves = new Int32Array(buffer, 0, groups * GROUP_HALVES);
+    this.#groups = groups;
   }
 
   /** The next drain reads every word. */
   lookAtAll(): void {
-    for (let group = 0; group < this.#groups.length; group++)
-      Atomics.store(this.#groups, group, -1);
+    for (let group = 0; group < this.#groups; group++)
+      for (let half = 0; half < HALVES_OF_WORD; half++)
+        Atomics.store(this.#halves, group * GROUP_HALVES + MARKED + half, -1);
   }
 
   /** Hands on what was set before this call, and maybe some that is set meanwhile, in order, and clears it. */
   drain(sink: GranuleSink): void {
-    const groups = this.#groups;
-    for (let group = 0; group < groups.length; group++)
-      if (Atomics.load(groups, group) !== 0) this.#drainGroup(group, sink);
+    for (let group = 0; group < this.#groups; group++)
+      for (let half = 0; half < HALVES_OF_WORD; half++)
+        if (Atomics.load(this.#halves, group * GROUP_HALVES + MARKED + half) !== 0)
+          this.#drainWords(group, half, sink);
   }
 
-  #drainGroup(group: number, sink: GranuleSink): void {
-    let words = Atomics.exchange(this.#groups, group, 0);
-    while (words !== 0) {
-      const bit = lowestBit(words);
-      words &= words - 1;
-      const half = (group * HALF_BITS + bit) * 2;
-      // Beyond the last word, where all are looked at.
-      if (half >= this.#words.length) return;
-      if (((Atomics.load(this.#wholes, group) >>> bit) & 1) === 1) {
-        sink(half * HALF_BITS, WORD_BITS);
-        Atomics.and(this.#wholes, group, ~(1 << bit));
+  /** Of a group, those words that a half of its marks is about. */
+  #drainWords(group: number, half: number, sink: GranuleSink): void {
+    const halves = this.#halves;
+    const at = group * GROUP_HALVES;
+    let marked = Atomics.exchange(halves, at + MARKED + half, 0);
+    while (marked !== 0) {
+      const bit = lowestBit(marked);
+      marked &= marked - 1;
+      const word = half * HALF_BITS + bit;
+      const granule = (group * WORD_BITS + word) * WORD_BITS;
+      if (((Atomics.load(halves, at + WHOLES + half) >>> bit) & 1) === 1) {
+        sink(granule, WORD_BITS);
+        Atomics.and(halves, at + WHOLES + half, ~(1 << bit));
       }
-      this.#drainHalf(half, sink);
-      this.#drainHalf(half + 1, sink);
+      const wordAt = at + WORDS + word * HALVES_OF_WORD;
+      this.#drainHalf(wordAt, granule, sink);
+      this.#drainHalf(wordAt + 1, granule + HALF_BITS, sink);
     }
   }
 
-  #drainHalf(half: number, sink: GranuleSink): void {
-    const seen = Atomics.load(this.#words, half);
+  #drainHalf(at: number, granule: number, sink: GranuleSink): void {
+    const seen = Atomics.load(this.#halves, at);
     if (seen === 0) return;
     for (let bits = seen; bits !== 0;) {
       const start = lowestBit(bits);
       const rest = ~(bits >>> start);
       const end = rest === 0 ? HALF_BITS : start + lowestBit(rest);
-      sink(half * HALF_BITS + start, end - start);
+      sink(granule + start, end - start);
       bits = end === HALF_BITS ? 0 : bits & (-1 << end);
     }
-    Atomics.and(this.#words, half, ~seen);
+    Atomics.and(this.#halves, at, ~seen);
   }
 }
 

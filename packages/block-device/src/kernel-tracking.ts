@@ -15,14 +15,16 @@ import {
   COUNTS_BYTES,
   DEVICE_BYTES,
   DEVICE_GRANULE_SHIFT,
-  DEVICE_GROUP_WORDS,
+  DEVICE_NUMBER,
   DEVICE_SECTORS,
   DEVICE_SLOT,
-  DEVICE_WORDS,
+  type ProgramMaps,
+  QUICK_DEVICES,
   changeProgram,
+  quickPlaceOf,
   requestPlaces,
 } from "./change-program.ts";
-import { type DirtyBitmapLayout, bytesOf, layoutWith } from "./dirty-bitmap-layout.ts";
+import { type DirtyBitmapLayout, GROUP_BYTES, bytesOf, layoutWith } from "./dirty-bitmap-layout.ts";
 import type { SharedMapping } from "./foreign-functions.ts";
 import type { KernelTypes } from "./kernel-types.ts";
 import { readText } from "./system-roots.ts";
@@ -35,9 +37,11 @@ export const PROGRAMS = 3;
 const EACH = Array.from({ length: PROGRAMS }, (_, index) => index);
 export const SLOTS = 256;
 const DEVICES_MAX = 1024;
+/** No block device has this number. */
+const NO_DEVICE = 0;
 
 /** Changes whenever programs and maps of another version could not be used. */
-export const LAYOUT_VERSION = 1;
+export const LAYOUT_VERSION = 2;
 
 /** In the kernel's struct bpf_prog_info (uapi/linux/bpf.h), bytes. */
 const INFO_ID = 4;
@@ -45,6 +49,7 @@ const INFO_MISSES = 208;
 
 const COUNTS = "counts";
 const DEVICES = "devices";
+const QUICK = "quick-devices";
 const BITMAPS = "bitmaps";
 
 /** What the program knows of a disk. */
@@ -61,6 +66,7 @@ export class KernelTracking implements Disposable {
   readonly #calls: BpfCalls;
   readonly #folder: BpfFolder;
   readonly #devices: number;
+  readonly #quickDevices: number;
   readonly #bitmaps: number;
   readonly #countsMap: number;
   readonly #programs: readonly number[];
@@ -71,12 +77,13 @@ export class KernelTracking implements Disposable {
   private constructor(
     calls: BpfCalls,
     folder: BpfFolder,
-    maps: { readonly devices: number; readonly bitmaps: number; readonly counts: number },
+    maps: Omit<ProgramMaps, "rowsPerSlot">,
     programs: readonly number[],
   ) {
     this.#calls = calls;
     this.#folder = folder;
     this.#devices = maps.devices;
+    this.#quickDevices = maps.quickDevices;
     this.#bitmaps = maps.bitmaps;
     this.#countsMap = maps.counts;
     this.#programs = programs;
@@ -91,6 +98,7 @@ export class KernelTracking implements Disposable {
     const map = (type: number, valueBytes: number, entries: number, flags = 0): number =>
       kept(open, calls.createMap({ type, keyBytes: 4, valueBytes, entries, flags }));
     const devices = map(MAP_HASH, DEVICE_BYTES, DEVICES_MAX);
+    const quickDevices = map(MAP_ARRAY, DEVICE_BYTES, QUICK_DEVICES);
     const rows = rowsPerSlot();
     const counts = map(MAP_ARRAY, COUNTS_BYTES, SLOTS * rows, MAPPABLE);
     const like = calls.createMap(bitmapOptions(layoutWith(0, 0)));
@@ -105,12 +113,12 @@ export class KernelTracking implements Disposable {
       }),
     );
     fs.closeSync(like);
+    const maps = { devices, quickDevices, counts, bitmaps };
     const programs = EACH.map((index) => {
-      const maps = { devices, counts, bitmaps, rowsPerSlot: rows };
-      const code = changeProgram(places, maps, index);
+      const code = changeProgram(places, { ...maps, rowsPerSlot: rows }, index);
       return kept(open, calls.loadProgram(code, places.tracepointTypeId));
     });
-    const tracking = new KernelTracking(calls, folder, { devices, bitmaps, counts }, programs);
+    const tracking = new KernelTracking(calls, folder, maps, programs);
     open.move();
     return tracking;
   }
@@ -119,11 +127,16 @@ export class KernelTracking implements Disposable {
   static open(calls: BpfCalls, folder: BpfFolder): KernelTracking | undefined {
     const programNames = EACH.map(programName);
     const linkNames = EACH.map(linkName);
-    const names = [COUNTS, DEVICES, BITMAPS, ...programNames, ...linkNames];
+    const names = [COUNTS, DEVICES, QUICK, BITMAPS, ...programNames, ...linkNames];
     if (!names.every((name) => folder.has(name))) return undefined;
     using open = new DisposableStack();
     const pinned = (name: string): number => kept(open, calls.openPin(folder.file(name)));
-    const maps = { devices: pinned(DEVICES), bitmaps: pinned(BITMAPS), counts: pinned(COUNTS) };
+    const maps = {
+      devices: pinned(DEVICES),
+      quickDevices: pinned(QUICK),
+      bitmaps: pinned(BITMAPS),
+      counts: pinned(COUNTS),
+    };
     const tracking = new KernelTracking(calls, folder, maps, programNames.map(pinned));
     tracking.#links.push(...linkNames.map(pinned));
     open.move();
@@ -135,6 +148,7 @@ export class KernelTracking implements Disposable {
     this.#folder.empty();
     const pin = (fd: number, name: string): void => this.#calls.pin(fd, this.#folder.file(name));
     pin(this.#devices, DEVICES);
+    pin(this.#quickDevices, QUICK);
     pin(this.#bitmaps, BITMAPS);
     pin(this.#countsMap, COUNTS);
     for (const [index, program] of this.#programs.entries()) {
@@ -200,9 +214,11 @@ export class KernelTracking implements Disposable {
     value.writeUInt32LE(slot, DEVICE_SLOT);
     value.writeUInt32LE(layout.granuleShift, DEVICE_GRANULE_SHIFT);
     value.writeBigUInt64LE(BigInt(sectorCount), DEVICE_SECTORS);
-    value.writeUInt32LE(layout.words, DEVICE_WORDS);
-    value.writeUInt32LE(layout.groupWords, DEVICE_GROUP_WORDS);
+    value.writeUInt32LE(eventDevice, DEVICE_NUMBER);
+    // In this order: whoever is killed in between leaves nothing in the quick place that is older than the hash map.
+    this.#leaveQuickPlace(eventDevice);
     this.#calls.update(this.#devices, numberKey(eventDevice), value);
+    this.#takeQuickPlace(eventDevice, value);
   }
 
   /** What a device counts for. */
@@ -218,12 +234,34 @@ export class KernelTracking implements Disposable {
   }
 
   deleteDevice(eventDevice: number): void {
+    this.#leaveQuickPlace(eventDevice);
     this.#calls.delete(this.#devices, numberKey(eventDevice));
   }
 
   /** All devices that count for some disk. */
   eventDevices(): readonly number[] {
     return this.#calls.keys(this.#devices).map((key) => key.readUInt32LE(0));
+  }
+
+  /** Programs read a place while it is written: its number is there last, and goes alone. */
+  #takeQuickPlace(eventDevice: number, value: Buffer): void {
+    const place = numberKey(quickPlaceOf(eventDevice));
+    const found = Buffer.alloc(DEVICE_BYTES);
+    this.#calls.lookup(this.#quickDevices, place, found);
+    if (found.readUInt32LE(DEVICE_NUMBER) !== NO_DEVICE) return;
+    const unnamed = Buffer.from(value);
+    unnamed.writeUInt32LE(NO_DEVICE, DEVICE_NUMBER);
+    this.#calls.update(this.#quickDevices, place, unnamed);
+    this.#calls.update(this.#quickDevices, place, value);
+  }
+
+  #leaveQuickPlace(eventDevice: number): void {
+    const place = numberKey(quickPlaceOf(eventDevice));
+    const found = Buffer.alloc(DEVICE_BYTES);
+    this.#calls.lookup(this.#quickDevices, place, found);
+    if (found.readUInt32LE(DEVICE_NUMBER) !== eventDevice) return;
+    found.writeUInt32LE(NO_DEVICE, DEVICE_NUMBER);
+    this.#calls.update(this.#quickDevices, place, found);
   }
 
   #infoOf(fd: number): Buffer {
@@ -233,7 +271,7 @@ export class KernelTracking implements Disposable {
   /** Lets go; what runs goes on. */
   [Symbol.dispose](): void {
     this.#counts[Symbol.dispose]();
-    const maps = [this.#devices, this.#bitmaps, this.#countsMap];
+    const maps = [this.#devices, this.#quickDevices, this.#bitmaps, this.#countsMap];
     for (const fd of [...maps, ...this.#programs, ...this.#links]) fs.closeSync(fd);
   }
 }
@@ -243,9 +281,9 @@ function kept(open: DisposableStack, fd: number): number {
   return open.adopt(fd, fs.closeSync);
 }
 
-function bitmapOptions({ entries }: DirtyBitmapLayout) {
+function bitmapOptions({ groups }: DirtyBitmapLayout) {
   const flags = MAPPABLE | INNER_MAP;
-  return { type: MAP_ARRAY, keyBytes: 4, valueBytes: 8, entries, flags };
+  return { type: MAP_ARRAY, keyBytes: 4, valueBytes: GROUP_BYTES, entries: groups, flags };
 }
 
 function bitmapName(slot: number): string {
