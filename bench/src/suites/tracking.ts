@@ -23,8 +23,8 @@ const STOP_MS_MAX = 10 * SECOND_MS;
 const WARM_UP_MS = SECOND_MS;
 /** After switching, before counting: a ring of the kernel and the memory of the dirty set are made or given back meanwhile. */
 const SETTLE_MS = 150;
-/** Short windows in many pairs: what else a machine does lasts longer than a pair. */
-const WINDOW_MS = 250;
+/** Short windows in many pairs: what else a machine does lasts longer than a pair. Each has its part of the drains, see BpfTracker. */
+const WINDOW_MS = 500;
 const PAIRS_MIN = 30;
 /** Pairs are made until the interval is no wider, whatever it says: on a disk they scatter more than in memory. */
 const INTERVAL_PERCENT = 3;
@@ -153,6 +153,6 @@ function report(
     ours: median(pairs.map((pair) => pair.with)),
     rivals: { untracked: without },
     goal: INFORMATION,
-    note: "4 KiB random writes, O_DIRECT, 16 at once; medians of windows of 0.25 s",
+    note: "4 KiB random writes, O_DIRECT, 16 at once; medians of windows of 0.5 s",
   });
 }
