@@ -18,7 +18,7 @@ import { startTracking } from "../tracking/tracking-child.ts";
 
 const DISK_BYTES = 256 * MIB;
 const LOSS_PERCENT_MAX = 5;
-const LOAD_MS_MAX = 10 * MINUTE_MS;
+const LOAD_MS_MAX = 20 * MINUTE_MS;
 const STOP_MS_MAX = 10 * SECOND_MS;
 const WARM_UP_MS = SECOND_MS;
 /** After switching, before counting: a ring of the kernel and the memory of the dirty set are made or given back meanwhile. */
