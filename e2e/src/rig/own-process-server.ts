@@ -13,16 +13,9 @@ import { OSR, type Site, freePort } from "./site.ts";
 const POLL_MS = 50;
 const READY_TIMEOUT_MS = MINUTE_MS;
 
-type Configuration = {
-  readonly listen: object;
-  readonly storageAccount: object;
-};
+type Configuration = { readonly listen: object };
 
-export type OwnProcessServerOptions = {
-  /** Where it reaches the storage account. */
-  readonly storageAccountPort: number;
-  readonly cacheBytesMax: number;
-};
+export type OwnProcessServerOptions = { readonly cacheBytesMax: number };
 
 /** One more process server of a site, with a spool of its own, that a scenario runs and kills by itself. */
 export class OwnProcessServer implements AsyncDisposable {
@@ -52,7 +45,6 @@ export class OwnProcessServer implements AsyncDisposable {
     const text = await readFile(join(site.directory, "process-server", "config.json"), "utf8");
     const given = JSON.parse(text) as Configuration;
     const ports = { port: await freePort(), metricsPort: await freePort() };
-    const endpoint = `https://127.0.0.1:${options.storageAccountPort}`;
     const config = {
       ...given,
       // Also on the cable of the machine: the scenario has a network of its own.
@@ -60,7 +52,6 @@ export class OwnProcessServer implements AsyncDisposable {
       metricsPort: ports.metricsPort,
       spoolDirectory: join(folder, "spool"),
       cacheBytesMax: options.cacheBytesMax,
-      storageAccount: { ...given.storageAccount, endpoint },
     };
     const file = join(folder, "config.json");
     await writeFile(file, JSON.stringify(config), { mode: 0o600 });

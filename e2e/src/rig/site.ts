@@ -5,13 +5,16 @@ import { createServer } from "node:net";
 import { dirname, join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 
+import { must } from "@osr/base/assert";
 import { OsrError } from "@osr/base/errors";
 import { MINUTE_MS, SECOND_MS } from "@osr/base/units";
+import { withinNamespace } from "@osr/compute-qemu/network-namespace";
 import { replicaFolder } from "@osr/service-osr/replicas/replica-folder";
 
 import { exitOf, runCommand, spawnTied } from "./commands.ts";
 import { processesOf } from "./leaks.ts";
 import { HOST_ADDRESS } from "./machine.ts";
+import type { FarPlace } from "./network-link.ts";
 import { RIG_ERRORS } from "./rig-errors.ts";
 import { PROJECT_DIRECTORY } from "./settings.ts";
 
@@ -30,6 +33,8 @@ export type SiteRole =
 export type SiteOptions = {
   /** With vault and configuration server; machines are then enrolled by tokens. */
   readonly withVault?: boolean;
+  /** Where it stands, and its commands run; on the loopback of this process's network by default. */
+  readonly place?: FarPlace;
   /** Added to that of `osr up` and its roles. */
   readonly environment?: Readonly<Record<string, string>>;
 };
@@ -47,10 +52,17 @@ export class Site implements AsyncDisposable {
   readonly storageAccountPort: number;
   readonly vaultPort: number;
   readonly configurationServerPort: number;
+  readonly #place: FarPlace | undefined;
   readonly #child: ChildProcess;
 
-  private constructor(directory: string, ports: SitePorts, child: ChildProcess) {
+  private constructor(
+    directory: string,
+    ports: SitePorts,
+    place: FarPlace | undefined,
+    child: ChildProcess,
+  ) {
     this.directory = directory;
+    this.#place = place;
     this.processServerPort = ports.processServer;
     this.storageAccountPort = ports.storageAccount;
     this.vaultPort = ports.vault;
@@ -62,7 +74,7 @@ export class Site implements AsyncDisposable {
   static async start(
     directory: string,
     signal?: AbortSignal,
-    { withVault = false, environment = {} }: SiteOptions = {},
+    { withVault = false, place, environment = {} }: SiteOptions = {},
   ): Promise<Site> {
     const ports: SitePorts = {
       processServer: await freePort(),
@@ -72,9 +84,8 @@ export class Site implements AsyncDisposable {
     };
     await using log = await open(join(directory, "up.log"), "a");
     const child = spawnTied(
-      process.execPath,
-      [
-        [OSR, "up", "--directory", directory, "--host", "127.0.0.1"],
+      ...osrCommand(place, [
+        ["up", "--directory", directory, "--host", place?.address ?? "127.0.0.1"],
         ["--process-server-port", String(ports.processServer)],
         ["--storage-account-port", String(ports.storageAccount)],
         ["--vault-port", String(ports.vault)],
@@ -82,7 +93,7 @@ export class Site implements AsyncDisposable {
         withVault ? [] : ["--no-vault"],
         // Machines of the rig see the host's loopback under this address.
         ["--process-server-name", HOST_ADDRESS],
-      ].flat(),
+      ]),
       {
         stdio: ["ignore", log.fd, log.fd],
         detached: true,
@@ -91,7 +102,7 @@ export class Site implements AsyncDisposable {
       "TERM",
     );
     child.on("error", () => undefined);
-    const site = new Site(directory, ports, child);
+    const site = new Site(directory, ports, place, child);
     try {
       await site.#ready(signal);
       return site;
@@ -103,24 +114,20 @@ export class Site implements AsyncDisposable {
 
   /** Runs an `osr` command for administrators of a role, which is given the role's configuration. */
   async administer(role: SiteRole, words: readonly string[]): Promise<void> {
-    await runCommand(process.execPath, [OSR, ...words, "--config", this.configurationOf(role)], {
-      timeoutMs: 2 * MINUTE_MS,
-    });
+    const command = osrCommand(this.#place, [words, ["--config", this.configurationOf(role)]]);
+    await runCommand(...command, { timeoutMs: 2 * MINUTE_MS });
   }
 
   /** Runs an `osr` command about this site and gives what it prints as JSON. */
   async osr(words: readonly string[], signal?: AbortSignal): Promise<unknown> {
-    const text = await runCommand(
-      process.execPath,
-      [OSR, "-o", "json", ...words, "--site", this.directory],
-      { timeoutMs: 10 * MINUTE_MS, signal },
-    );
+    const command = osrCommand(this.#place, [["-o", "json"], words, ["--site", this.directory]]);
+    const text = await runCommand(...command, { timeoutMs: 10 * MINUTE_MS, signal });
     return text.trim() === "" ? undefined : (JSON.parse(text) as unknown);
   }
 
   /** Runs an `osr` command that talks to the site's vault and gives what it prints as JSON. */
   async manage(words: readonly string[], signal?: AbortSignal): Promise<unknown> {
-    const text = await runCommand(process.execPath, [OSR, "-o", "json", ...words], {
+    const text = await runCommand(...osrCommand(this.#place, [["-o", "json"], words]), {
       timeoutMs: 20 * MINUTE_MS,
       environment: { OSR_CONTEXTS: join(this.directory, "contexts.json") },
       signal,
@@ -131,15 +138,10 @@ export class Site implements AsyncDisposable {
   /** A one-time token file with which the mobility service of a machine joins the site's configuration server. */
   async enrolmentToken(name: string): Promise<string> {
     const out = join(this.directory, `${name}.token`);
-    await runCommand(
-      process.execPath,
-      [
-        [OSR, "configuration-server", "token", "create", "--out", out],
-        ["--config", join(this.directory, "configuration-server", "config.json")],
-        ["--address", `${HOST_ADDRESS}:${this.configurationServerPort}`],
-      ].flat(),
-      { timeoutMs: MINUTE_MS },
-    );
+    await this.administer("configuration-server", [
+      ...["configuration-server", "token", "create", "--out", out],
+      ...["--address", `${HOST_ADDRESS}:${this.configurationServerPort}`],
+    ]);
     return out;
   }
 
@@ -214,6 +216,16 @@ type SitePorts = {
   readonly vault: number;
   readonly configurationServer: number;
 };
+
+/** Program and arguments of an `osr` command that runs where the site stands. */
+function osrCommand(
+  place: FarPlace | undefined,
+  words: readonly (readonly string[])[],
+): [string, readonly string[]] {
+  const command = [process.execPath, OSR, ...words.flat()];
+  const [file, ...args] = place === undefined ? command : withinNamespace(place.network, command);
+  return [must(file, "a command has a program"), args];
+}
 
 /** A TCP port of loopback that nobody uses at the moment. */
 export async function freePort(): Promise<number> {

@@ -18,7 +18,6 @@ import type { Machine } from "../rig/machine.ts";
 import { NetworkLink } from "../rig/network-link.ts";
 import { OwnProcessServer } from "../rig/own-process-server.ts";
 import { ReferenceSnapshots } from "../rig/reference-snapshots.ts";
-import { Relay } from "../rig/relay.ts";
 import { type ListedPoint, comparePoint, listedPoints } from "../rig/repository-points.ts";
 import { RIG_ERRORS } from "../rig/rig-errors.ts";
 import { Site } from "../rig/site.ts";
@@ -62,7 +61,7 @@ type Rig = {
   /** Between the machine and both process servers. */
   readonly agentLink: NetworkLink;
   /** Between both process servers and the storage account. */
-  readonly storeLink: Relay;
+  readonly storeLink: NetworkLink;
   readonly machine: Machine;
   readonly machineId: string;
   readonly references: ReferenceSnapshots;
@@ -89,14 +88,16 @@ export const outage: Scenario = {
     await using stack = new AsyncDisposableStack();
     const data = join(directory, "storage-account", "data");
     const storeDisk = stack.use(await SmallDisk.mount(data, STORE_BYTES));
+    const storeLink = stack.use(await NetworkLink.toProcesses());
     const site = stack.use(
-      await narrator.step("starting the site", () => Site.start(directory, signal)),
+      await narrator.step("starting the site", () =>
+        Site.start(directory, signal, { place: storeLink.farPlace }),
+      ),
     );
-    const storeLink = stack.use(await Relay.start(site.storageAccountPort));
-    const options = { storageAccountPort: storeLink.port, cacheBytesMax: CACHE_BYTES };
+    const options = { cacheBytesMax: CACHE_BYTES };
     const first = stack.use(await OwnProcessServer.start(site, "first", options));
     const second = stack.use(await OwnProcessServer.start(site, "second", options));
-    const agentLink = stack.use(await NetworkLink.make());
+    const agentLink = stack.use(await NetworkLink.toMachine());
     const machine = stack.use(
       await startFastMachine({
         directory: await folder.folder(NAME),
@@ -202,7 +203,7 @@ async function slowLink(
 /** The storage account is away, and the machine writes more than the cache holds. */
 async function cacheFull(rig: Rig, check: ScenarioContext["check"]): Promise<Shown> {
   const { machine, first, storeLink } = rig;
-  storeLink.state = "cut";
+  await storeLink.cut();
   await fill(machine, 96);
   const status = await untilStatus(rig, "CACHE_FULL", ({ health }) =>
     health.some(({ code }) => code === "CACHE_FULL"),
@@ -219,7 +220,7 @@ async function cacheFull(rig: Rig, check: ScenarioContext["check"]): Promise<Sho
   check("the agent says what is wrong", true, codesOf(status.health));
   const peak = await agentPeakBytes(machine);
   check("the agent's memory stays bounded", peak <= 256 * MIB, `${formatBytes(peak)} at most`);
-  storeLink.state = "well";
+  await storeLink.mend();
   return { misses: true, detail: `${formatBytes(spool)} were spooled` };
 }
 
@@ -249,7 +250,7 @@ async function storeFull(rig: Rig, check: ScenarioContext["check"]): Promise<Sho
 async function processServerReplaced(rig: Rig, check: ScenarioContext["check"]): Promise<Shown> {
   const { machine, first, second, storeLink, context } = rig;
   const before = await agentStatus(machine);
-  storeLink.state = "cut";
+  await storeLink.cut();
   await fill(machine, 24);
   const end = performance.now() + WAIT_MS_MAX;
   let spool = 0;
@@ -258,7 +259,7 @@ async function processServerReplaced(rig: Rig, check: ScenarioContext["check"]):
     spool = await first.metric("spool_bytes");
   }
   await first.destroy();
-  storeLink.state = "well";
+  await storeLink.mend();
   const killedMs = performance.now();
   const address = `:${second.port}`;
   const isMoved = ({ processServer, state }: AgentStatus): boolean =>
