@@ -43,6 +43,8 @@ const REPLICA_MS = 15 * SECOND_MS;
 const POLL_MS = SECOND_MS;
 
 type AgentStatus = {
+  /** When it was written. */
+  readonly unixMs: number;
   readonly state: string;
   readonly processServer: string;
   readonly pointsMissed: number;
@@ -153,7 +155,7 @@ async function survives(
     seconds * SECOND_MS <= CAUGHT_UP_MS_MAX,
     `point ${point.point} after ${seconds} s, at most ${CAUGHT_UP_MS_MAX / SECOND_MS} s; ${shown.detail}`,
   );
-  const after = await agentStatus(machine);
+  const after = await newStatus(rig);
   const missed = after.pointsMissed - before.pointsMissed;
   if (shown.misses)
     check(
@@ -371,6 +373,12 @@ async function timeout(machine: Machine, message: string): Promise<OsrError> {
 
 async function agentStatus(machine: Machine): Promise<AgentStatus> {
   return JSON.parse(await machine.shell.must("cat /run/osr/status.json")) as AgentStatus;
+}
+
+/** One that knows all that the agent has done until now: it writes about one a second. */
+async function newStatus(rig: Rig): Promise<AgentStatus> {
+  const { unixMs } = await agentStatus(rig.machine);
+  return await untilStatus(rig, "writing its status", (status) => status.unixMs > unixMs);
 }
 
 /** Most memory that the agent ever had. */
