@@ -138,10 +138,9 @@ export class Site implements AsyncDisposable {
   /** A one-time token file with which the mobility service of a machine joins the site's configuration server. */
   async enrolmentToken(name: string): Promise<string> {
     const out = join(this.directory, `${name}.token`);
-    await this.administer("configuration-server", [
-      ...["configuration-server", "token", "create", "--out", out],
-      ...["--address", `${HOST_ADDRESS}:${this.configurationServerPort}`],
-    ]);
+    const address = `${HOST_ADDRESS}:${this.configurationServerPort}`;
+    const words = ["configuration-server", "token", "create", "--out", out, "--address", address];
+    await this.administer("configuration-server", words);
     return out;
   }
 
