@@ -53,9 +53,9 @@ export class BpfAssembler {
     this.#add(0x63 | SIZE_BITS[bytes], base, source, offset, 0);
   }
 
-  /** Changes 8 bytes at an address at once, for all CPUs. */
-  atomic(operation: "add" | "or", base: Register, offset: number, source: Register): void {
-    this.#add(0xdb, base, source, offset, OPERATIONS[operation]);
+  /** Sets bits of 8 bytes at an address at once, for all CPUs. */
+  atomicOr(base: Register, offset: number, source: Register): void {
+    this.#add(0xdb, base, source, offset, OPERATIONS.or);
   }
 
   loadMap(target: Register, mapFd: number): void {

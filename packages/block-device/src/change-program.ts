@@ -331,7 +331,7 @@ class ProgramWriter {
     a.load(8, 4, base, offset);
     a.compute(4, "and", { r: mask });
     a.jumpIf(4, "equal", { r: mask }, isSet);
-    a.atomic("or", base, offset, mask);
+    a.atomicOr(base, offset, mask);
     a.label(isSet);
   }
 

@@ -245,9 +245,7 @@ export class KernelTracking implements Disposable {
 
   /** Programs read a place while it is written: its number is there last, and goes alone. */
   #takeQuickPlace(eventDevice: number, value: Buffer): void {
-    const place = numberKey(quickPlaceOf(eventDevice));
-    const found = Buffer.alloc(DEVICE_BYTES);
-    this.#calls.lookup(this.#quickDevices, place, found);
+    const { place, found } = this.#quickPlace(eventDevice);
     if (found.readUInt32LE(DEVICE_NUMBER) !== NO_DEVICE) return;
     const unnamed = Buffer.from(value);
     unnamed.writeUInt32LE(NO_DEVICE, DEVICE_NUMBER);
@@ -256,12 +254,18 @@ export class KernelTracking implements Disposable {
   }
 
   #leaveQuickPlace(eventDevice: number): void {
-    const place = numberKey(quickPlaceOf(eventDevice));
-    const found = Buffer.alloc(DEVICE_BYTES);
-    this.#calls.lookup(this.#quickDevices, place, found);
+    const { place, found } = this.#quickPlace(eventDevice);
     if (found.readUInt32LE(DEVICE_NUMBER) !== eventDevice) return;
     found.writeUInt32LE(NO_DEVICE, DEVICE_NUMBER);
     this.#calls.update(this.#quickDevices, place, found);
+  }
+
+  /** The key of a device's place, and what is there, be it this device, another one or none. */
+  #quickPlace(eventDevice: number): { readonly place: Buffer; readonly found: Buffer } {
+    const place = numberKey(quickPlaceOf(eventDevice));
+    const found = Buffer.alloc(DEVICE_BYTES);
+    this.#calls.lookup(this.#quickDevices, place, found);
+    return { place, found };
   }
 
   #infoOf(fd: number): Buffer {
