@@ -66,6 +66,20 @@ countedTest("a device is found also where another one has its quick place", skip
   }
 });
 
+countedTest("a device stays found when the one in its quick place goes", skip, (t, watch) => {
+  const disk = new LoopDisks(t).create(DISK_BYTES);
+  const write = openWriter(t, disk);
+  using tracker = BpfTracker.open(trackerName());
+  const other = eventDeviceOf(disk) + QUICK_DEVICES;
+  tracker.add({ ...tracked(disk), eventDevices: [other] });
+  tracker.add(tracked(disk));
+  watch(tracker, [disk]);
+  tracker.start();
+  tracker.remove(0);
+  write(5, 1);
+  assert.deepEqual(drained(tracker), { changes: 1, list: ["1:40+8"] });
+});
+
 countedTest("nothing is lost however much changes while nobody looks", skip, (t, watch) => {
   const disk = new LoopDisks(t).create(DISK_BYTES);
   const write = openWriter(t, disk);

@@ -20,14 +20,19 @@ const MAJOR_SHIFT = 20;
 const MAP_LOOKUP = 1;
 const CPU = 8;
 
-/** What the program finds by the device number of a request, in `quickDevices` or else in `devices`. */
+/** What the program finds by the device number of a request, in `quickDevices` or, where that place is crowded, in `devices`. */
 export const DEVICE_BYTES = 24;
 export const DEVICE_SLOT = 0;
 export const DEVICE_GRANULE_SHIFT = 4;
 export const DEVICE_SECTORS = 8;
 export const DEVICE_NUMBER = 16;
+/** Not zero in a place of `quickDevices` that some device had to do without: only `devices` has that one. */
+export const DEVICE_IS_CROWDED = 20;
 
-/** Places of `quickDevices`, a power of two. Looking there costs a tenth of a hash map's look, which every request pays thrice. */
+/**
+ * Places of `quickDevices`, a power of two. Looking there costs a tenth of a hash map's look, which every request pays thrice,
+ * those of disks that are not tracked among them.
+ */
 export const QUICK_DEVICES = 256;
 
 /** The one place at which a device may be in `quickDevices`. */
@@ -178,6 +183,8 @@ class ProgramWriter {
     a.load(4, 1, 0, DEVICE_NUMBER);
     a.load(4, 2, 10, KEY);
     a.jumpIf(1, "equal", { r: 2 }, "found");
+    a.load(4, 1, 0, DEVICE_IS_CROWDED);
+    a.jumpIf(1, "equal", 0, "end");
     this.#lookup(() => a.loadMap(1, devices));
     a.label("found");
     a.compute(9, "move", { r: 0 });

@@ -15,6 +15,7 @@ import {
   COUNTS_BYTES,
   DEVICE_BYTES,
   DEVICE_GRANULE_SHIFT,
+  DEVICE_IS_CROWDED,
   DEVICE_NUMBER,
   DEVICE_SECTORS,
   DEVICE_SLOT,
@@ -41,7 +42,7 @@ const DEVICES_MAX = 1024;
 const NO_DEVICE = 0;
 
 /** Changes whenever programs and maps of another version could not be used. */
-export const LAYOUT_VERSION = 2;
+export const LAYOUT_VERSION = 3;
 
 /** In the kernel's struct bpf_prog_info (uapi/linux/bpf.h), bytes. */
 const INFO_ID = 4;
@@ -243,14 +244,22 @@ export class KernelTracking implements Disposable {
     return this.#calls.keys(this.#devices).map((key) => key.readUInt32LE(0));
   }
 
-  /** Programs read a place while it is written: its number is there last, and goes alone. */
+  /**
+   * Programs read a place while it is written: its number is there last, and goes alone. A place that was crowded once stays
+   * so, whoever has it.
+   */
   #takeQuickPlace(eventDevice: number, value: Buffer): void {
     const { place, found } = this.#quickPlace(eventDevice);
-    if (found.readUInt32LE(DEVICE_NUMBER) !== NO_DEVICE) return;
-    const unnamed = Buffer.from(value);
-    unnamed.writeUInt32LE(NO_DEVICE, DEVICE_NUMBER);
-    this.#calls.update(this.#quickDevices, place, unnamed);
-    this.#calls.update(this.#quickDevices, place, value);
+    const write = (content: Buffer): void => this.#calls.update(this.#quickDevices, place, content);
+    if (found.readUInt32LE(DEVICE_NUMBER) !== NO_DEVICE) {
+      found.writeUInt32LE(1, DEVICE_IS_CROWDED);
+      return write(found);
+    }
+    value.writeUInt32LE(found.readUInt32LE(DEVICE_IS_CROWDED), DEVICE_IS_CROWDED);
+    value.writeUInt32LE(NO_DEVICE, DEVICE_NUMBER);
+    write(value);
+    value.writeUInt32LE(eventDevice, DEVICE_NUMBER);
+    write(value);
   }
 
   #leaveQuickPlace(eventDevice: number): void {
