@@ -55,6 +55,9 @@ class Tracking {
         const first = Math.floor(sector / BLOCK_SECTORS);
         dirty.add(first, Math.ceil((sector + count) / BLOCK_SECTORS) - first);
       },
+      changedBlocks(firstBlock, bits) {
+        dirty.addBits(firstBlock, bits);
+      },
       distrust: () => {
         this.#lost = true;
       },

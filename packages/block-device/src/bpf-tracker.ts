@@ -1,4 +1,5 @@
 import { assert, must } from "@osr/base/assert";
+import { bitCount, bitsWithin, lowestBit } from "@osr/base/bits";
 import { KIB, MIB } from "@osr/base/units";
 
 import { BpfCalls } from "./bpf-calls.ts";
@@ -24,8 +25,8 @@ import {
 import { KernelTypes } from "./kernel-types.ts";
 import { WitnessCounts } from "./witness-counts.ts";
 
-/** Of the kernel's memory, for the bitmaps of all disks: 1 TiB in granules of 4 KiB. Each disk may take half of what is left. */
-const BITMAP_BYTES_MAX = 32 * MIB;
+/** Of the kernel's memory, for the bitmaps of all disks: 1 TiB in granules of 4 KiB, marks of groups included. Each disk may take half of what is left. */
+const BITMAP_BYTES_MAX = 33 * MIB;
 /** Where nothing is left, granules are as large as it takes. */
 const BITMAP_BYTES_MIN = 64 * KIB;
 
@@ -42,8 +43,12 @@ type RunningDisk = {
   readonly bitmap: DirtyBitmap;
   readonly counts: WitnessCounts;
   readonly sink: GranuleSink;
+  ignored: readonly GranuleRange[];
   unplaced: number;
 };
+
+/** Granules of 4 KiB are blocks: 2^3 sectors. */
+const BLOCK_SHIFT = 3;
 
 /** Granules, from the first to the one before the end. */
 type GranuleRange = { readonly start: number; readonly end: number };
@@ -62,7 +67,6 @@ export class BpfTracker implements ChangeTracker {
   readonly #folder: BpfFolder;
   readonly #disks: (TrackedDisk | undefined)[] = [];
   readonly #running = new Map<number, RunningDisk>();
-  readonly #ignored = new Map<number, readonly GranuleRange[]>();
   #kernel: KernelTracking;
   #isStarted = false;
   #isClosed = false;
@@ -110,7 +114,6 @@ export class BpfTracker implements ChangeTracker {
     const running = this.#running.get(diskIndex);
     if (running === undefined) return;
     this.#running.delete(diskIndex);
-    this.#ignored.delete(diskIndex);
     for (const device of running.tracked.eventDevices) this.#kernel.deleteDevice(device);
     this.#kernel.forgetBitmap(running.kernel.slot);
     running.memory[Symbol.dispose]();
@@ -120,7 +123,7 @@ export class BpfTracker implements ChangeTracker {
     const disk = must(this.#disks[diskIndex], "a disk");
     this.#disks[diskIndex] = { ...disk, ignoredRanges: ranges };
     const running = this.#running.get(diskIndex);
-    if (running !== undefined) this.#ignored.set(diskIndex, granulesWithin(ranges, running.kernel));
+    if (running !== undefined) running.ignored = granulesWithin(ranges, running.kernel);
   }
 
   /** `changes` are granules here. Nothing is ever lost. */
@@ -245,32 +248,29 @@ export class BpfTracker implements ChangeTracker {
       memory,
       counts,
       bitmap: new DirtyBitmap(memory.buffer, kernel.layout),
-      sink: (granule, count) => this.#changed(index, kernel, granule, granule + count),
+      sink: (granule, bits) => this.#changed(index, running, granule, bits),
+      ignored: granulesWithin(tracked.ignoredRanges, kernel),
       unplaced: counts.unplaced,
     };
     this.#running.set(index, running);
-    this.#ignored.set(index, granulesWithin(tracked.ignoredRanges, kernel));
     return running;
   }
 
   /** Hands on what of the granules is not ignored. */
-  #changed(index: number, kernel: KernelDisk, start: number, end: number): void {
-    let from = start;
-    for (const ignored of this.#ignored.get(index) ?? []) {
-      if (ignored.end <= from) continue;
-      if (ignored.start >= end) break;
-      this.#tell(index, kernel, from, ignored.start);
-      from = ignored.end;
-    }
-    this.#tell(index, kernel, from, end);
+  #changed(index: number, { kernel, ignored }: RunningDisk, granule: number, bits: number): void {
+    const left = withoutRanges(granule, bits, ignored);
+    if (left === 0) return;
+    this.#changes += bitCount(left);
+    if (kernel.layout.granuleShift === BLOCK_SHIFT) this.#sink?.changedBlocks(index, granule, left);
+    else
+      for (let rest = left; rest !== 0; rest &= rest - 1)
+        this.#tellGranule(index, kernel, granule + lowestBit(rest));
   }
 
-  #tell(index: number, { layout, sectorCount }: KernelDisk, start: number, end: number): void {
-    if (start >= end) return;
-    this.#changes += end - start;
+  #tellGranule(index: number, { layout, sectorCount }: KernelDisk, granule: number): void {
     const sectors = 2 ** layout.granuleShift;
-    const endSector = Math.min(end * sectors, sectorCount);
-    this.#sink?.changed(index, start * sectors, endSector - start * sectors);
+    const start = granule * sectors;
+    this.#sink?.changed(index, start, Math.min(sectors, sectorCount - start));
   }
 
   #freeSlot(): number {
@@ -290,7 +290,18 @@ export class BpfTracker implements ChangeTracker {
   }
 }
 
-/** Granules that lie wholly within ranges, in order. */
+/** Of the granules from `granule` on, those that are in no range. */
+function withoutRanges(granule: number, bits: number, ranges: readonly GranuleRange[]): number {
+  let left = bits;
+  for (const { start, end } of ranges) {
+    const from = Math.max(0, start - granule);
+    const to = Math.min(32, end - granule);
+    if (from < to) left &= ~bitsWithin(from, to);
+  }
+  return left;
+}
+
+/** Granules that lie wholly within ranges. */
 function granulesWithin(
   ranges: readonly SectorRange[],
   { layout }: KernelDisk,
@@ -301,6 +312,5 @@ function granulesWithin(
       start: Math.ceil(sector / sectors),
       end: Math.floor((sector + count) / sectors),
     }))
-    .filter(({ start, end }) => start < end)
-    .toSorted((one, other) => one.start - other.start);
+    .filter(({ start, end }) => start < end);
 }

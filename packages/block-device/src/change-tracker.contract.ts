@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 
+import { bitsWithin, lowestBit } from "@osr/base/bits";
+
 import type { ChangeSink, ChangeTracker, DrainResult, SectorCounts } from "./change-tracker.ts";
 
 /** A tracker, not started yet, and a way to write to its disks, of at least two, each of at least 1,024 sectors. */
@@ -10,8 +12,33 @@ export type TrackedWorld = {
   readonly write: (diskIndex: number, sector: number, sectorCount: number) => void;
 };
 
+const BLOCK_SECTORS = 8;
+
+/** Hears of each run of bits, from the lowest on: its first and the one behind its last. */
+export function eachRun(bits: number, hear: (start: number, end: number) => void): void {
+  for (let rest = bits; rest !== 0;) {
+    const start = lowestBit(rest);
+    const after = ~(rest >>> start);
+    const end = after === 0 ? 32 : Math.min(32, start + lowestBit(after));
+    hear(start, end);
+    rest &= ~bitsWithin(start, end);
+  }
+}
+
+/** A sink that hears of blocks as of sectors, in runs that end where a word does. */
+export abstract class SectorSink implements ChangeSink {
+  abstract changed(diskIndex: number, sector: number, sectorCount: number): void;
+
+  changedBlocks(diskIndex: number, firstBlock: number, bits: number): void {
+    assert.equal(firstBlock % 32, 0);
+    eachRun(bits, (start, end) => {
+      this.changed(diskIndex, (firstBlock + start) * BLOCK_SECTORS, (end - start) * BLOCK_SECTORS);
+    });
+  }
+}
+
 /** A sink that keeps what it gets, one text a change. */
-export class ChangeList implements ChangeSink {
+export class ChangeList extends SectorSink {
   readonly changes: string[] = [];
 
   changed(diskIndex: number, sector: number, sectorCount: number): void {

@@ -10,6 +10,11 @@ export type DrainResult = {
 export type ChangeSink = {
   /** Sectors of 512 bytes, absolute on the whole disk. */
   changed(diskIndex: number, sector: number, sectorCount: number): void;
+  /**
+   * For trackers that know no more than blocks of 4 KiB: of the 32 from `firstBlock` on, a multiple of 32, those whose bits are
+   * set. The last one may reach beyond the end of the disk.
+   */
+  changedBlocks(diskIndex: number, firstBlock: number, bits: number): void;
 };
 
 /** Sectors of 512 bytes, absolute on the whole disk. */

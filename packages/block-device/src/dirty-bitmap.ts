@@ -1,3 +1,5 @@
+import { lowestBit } from "@osr/base/bits";
+
 import {
   type DirtyBitmapLayout,
   GROUP_BYTES,
@@ -8,6 +10,7 @@ import {
 } from "./dirty-bitmap-layout.ts";
 
 const HALF_BITS = 32;
+const ALL = -1;
 const HALF_BYTES = 4;
 const HALVES_OF_WORD = WORD_BITS / HALF_BITS;
 /** Within a group, in halves of words. */
@@ -16,8 +19,11 @@ const WHOLES = GROUP_WHOLES / HALF_BYTES;
 const WORDS = GROUP_WORDS / HALF_BYTES;
 const GROUP_HALVES = GROUP_BYTES / HALF_BYTES;
 
-/** Receives granules that changed, as a run. Must not allocate or throw. */
-export type GranuleSink = (granule: number, count: number) => void;
+/**
+ * Receives which of the 32 granules from `granule` on changed, as bits. Words and not runs: of a disk that is written at random,
+ * a word has many runs. Must not allocate or throw.
+ */
+export type GranuleSink = (granule: number, bits: number) => void;
 
 /**
  * Takes changes out of memory that the kernel's program writes to meanwhile, see DirtyBitmapLayout. Words are read as two
@@ -62,7 +68,8 @@ export class DirtyBitmap {
       const word = half * HALF_BITS + bit;
       const granule = (group * WORD_BITS + word) * WORD_BITS;
       if (((Atomics.load(halves, at + WHOLES + half) >>> bit) & 1) === 1) {
-        sink(granule, WORD_BITS);
+        sink(granule, ALL);
+        sink(granule + HALF_BITS, ALL);
         Atomics.and(halves, at + WHOLES + half, ~(1 << bit));
       }
       const wordAt = at + WORDS + word * HALVES_OF_WORD;
@@ -74,17 +81,7 @@ export class DirtyBitmap {
   #drainHalf(at: number, granule: number, sink: GranuleSink): void {
     const seen = Atomics.load(this.#halves, at);
     if (seen === 0) return;
-    for (let bits = seen; bits !== 0;) {
-      const start = lowestBit(bits);
-      const rest = ~(bits >>> start);
-      const end = rest === 0 ? HALF_BITS : start + lowestBit(rest);
-      sink(granule + start, end - start);
-      bits = end === HALF_BITS ? 0 : bits & (-1 << end);
-    }
+    sink(granule, seen);
     Atomics.and(this.#halves, at, ~seen);
   }
-}
-
-function lowestBit(bits: number): number {
-  return HALF_BITS - 1 - Math.clz32(bits & -bits);
 }

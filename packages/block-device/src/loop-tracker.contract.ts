@@ -9,8 +9,13 @@ import { MIB } from "@osr/base/units";
 
 import { alignedBuffer } from "./aligned-buffer.ts";
 import { BLOCK_DEVICE_ERRORS } from "./block-device-errors.ts";
-import { ChangeList, changeTrackerContract, settled } from "./change-tracker.contract.ts";
-import type { ChangeSink, ChangeTracker, SectorCounts, TrackedDisk } from "./change-tracker.ts";
+import {
+  ChangeList,
+  SectorSink,
+  changeTrackerContract,
+  settled,
+} from "./change-tracker.contract.ts";
+import type { ChangeTracker, SectorCounts, TrackedDisk } from "./change-tracker.ts";
 import { openDirectReader } from "./direct-reader.ts";
 import { sysfsCounters } from "./sysfs-counters.ts";
 import { type Watch, countedTest } from "./testing/counted-test.ts";
@@ -55,7 +60,7 @@ function randomNumbers(seed: number): (below: number) => number {
   };
 }
 
-class DirtyBlocks implements ChangeSink {
+class DirtyBlocks extends SectorSink {
   readonly blocks = new Set<number>();
   changed(_diskIndex: number, sector: number, sectorCount: number): void {
     const last = Math.floor((sector + sectorCount - 1) / BLOCK_SECTORS);

@@ -1,3 +1,5 @@
+import { bitCount, bitsWithin, lowestBit } from "@osr/base/bits";
+
 /** Bits of one page in words of 32. Places are small (below 2^31), so bit operations are safe here. */
 
 export function bitAt(bits: Uint32Array, bit: number): boolean {
@@ -8,14 +10,18 @@ export function bitAt(bits: Uint32Array, bit: number): boolean {
 export function setBits(bits: Uint32Array, from: number, to: number): number {
   let changed = 0;
   for (let bit = from; bit < to;) {
-    const word = bit >>> 5;
-    const mask = maskOf(bit, to);
-    const before = bits[word] ?? 0;
-    changed += bitCount(mask & ~before);
-    bits[word] = before | mask;
-    bit = (word + 1) * 32;
+    changed += setWord(bits, bit, maskOf(bit, to));
+    bit = ((bit >>> 5) + 1) * 32;
   }
   return changed;
+}
+
+/** Sets those bits of the word of `bit` that are in `mask`; returns how many were clear before. */
+export function setWord(bits: Uint32Array, bit: number, mask: number): number {
+  const word = bit >>> 5;
+  const before = bits[word] ?? 0;
+  bits[word] = before | mask;
+  return bitCount(mask & ~before);
 }
 
 /** Clears [from, to); returns how many were set before. */
@@ -43,18 +49,11 @@ export function nextBit(bits: Uint32Array, from: number, value: 0 | 1): number {
     if (word >= bits.length) return bits.length * 32;
     candidates = (bits[word] ?? 0) ^ flip;
   }
-  return word * 32 + 31 - Math.clz32(candidates & -candidates);
-}
-
-export function bitCount(word: number): number {
-  let n = word - ((word >>> 1) & 0x55555555);
-  n = (n & 0x33333333) + ((n >>> 2) & 0x33333333);
-  return (((n + (n >>> 4)) & 0x0f0f0f0f) * 0x01010101) >>> 24;
+  return word * 32 + lowestBit(candidates);
 }
 
 /** The bits of the word of `bit` that lie within [bit, to). */
 function maskOf(bit: number, to: number): number {
   const first = bit & 31;
-  const length = Math.min(32 - first, to - bit);
-  return (length === 32 ? 0xffffffff : (1 << length) - 1) << first;
+  return bitsWithin(first, Math.min(32, first + to - bit));
 }

@@ -3,9 +3,10 @@ import type { ChangeSink, ChangeTracker } from "@osr/block-device/change-tracker
 import type { ResyncReason } from "./resync-reason.ts";
 import type { TrackingTrust } from "./tracking-trust.ts";
 
-/** Where changes of a disk go. */
+/** Where changes of a disk go: see ChangeSink. */
 export interface ChangedDisk {
   changed(sector: number, sectorCount: number): void;
+  changedBlocks(firstBlock: number, bits: number): void;
   /** Changes of the disk may be unknown from here back. */
   distrust(reason: ResyncReason): void;
 }
@@ -33,6 +34,7 @@ export class ChangeIntake {
     this.#onDrained = options.onDrained;
     this.#sink = {
       changed: (index, sector, count) => this.#disks.get(index)?.changed(sector, count),
+      changedBlocks: (index, first, bits) => this.#disks.get(index)?.changedBlocks(first, bits),
     };
   }
 

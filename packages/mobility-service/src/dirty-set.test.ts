@@ -11,16 +11,18 @@ import { REPLICATION_LIMITS } from "./replication-limits.ts";
 const BLOCKS = 2 * PAGE_BLOCKS + 1000 * 256 + 77;
 
 type Step = {
-  readonly kind: "add" | "remove" | "take";
+  readonly kind: "add" | "add bits" | "remove" | "take";
   readonly at: number;
   readonly count: number;
+  readonly bits: number;
 };
 
 const edges = [0, 1, 31, 32, 255, 256, PAGE_BLOCKS - 1, PAGE_BLOCKS, 2 * PAGE_BLOCKS, BLOCKS - 1];
 const stepArbitrary: fc.Arbitrary<Step> = fc.record({
-  kind: fc.constantFrom("add", "add", "remove", "take"),
+  kind: fc.constantFrom("add", "add bits", "add bits", "remove", "take"),
   at: fc.oneof(fc.nat(BLOCKS - 1), fc.constantFrom(...edges)),
   count: fc.oneof(fc.integer({ min: 1, max: 600 }), fc.constantFrom(PAGE_BLOCKS, BLOCKS)),
+  bits: fc.oneof(fc.integer(), fc.constantFrom(0, -1, 1, -(2 ** 31))),
 });
 
 function naiveCount(naive: Uint8Array): number {
@@ -45,6 +47,11 @@ function apply(set: DirtySet, naive: Uint8Array, step: Step): void {
   if (step.kind === "add") {
     set.add(step.at, step.count);
     naive.fill(1, step.at, end);
+  } else if (step.kind === "add bits") {
+    const start = step.at - (step.at % 32);
+    set.addBits(start, step.bits);
+    for (let bit = 0; bit < 32; bit++)
+      if ((step.bits >>> bit) & 1 && start + bit < BLOCKS) naive[start + bit] = 1;
   } else if (step.kind === "remove") {
     set.remove(step.at, step.count);
     naive.fill(0, step.at, end);

@@ -1,4 +1,5 @@
 import { assert, must } from "@osr/base/assert";
+import { bitCount, lowestBit } from "@osr/base/bits";
 
 import {
   type Coarsenable,
@@ -8,7 +9,7 @@ import {
   type PlacedBitmap,
   PAGE_BLOCKS,
 } from "./dirty-memory.ts";
-import { bitAt, bitCount, clearBits, nextBit, setBits } from "./bitmap.ts";
+import { bitAt, clearBits, nextBit, setBits, setWord } from "./bitmap.ts";
 
 type Page = {
   level: GranuleLevel;
@@ -101,6 +102,19 @@ export class DirtySet implements Coarsenable {
       this.#addToPage(index, at - pageStart, pageEnd - pageStart);
       at = pageEnd;
     }
+  }
+
+  /** Adds, of the 32 blocks from `start` on, a multiple of 32, those whose bits are set; beyond the end as `add`. */
+  addBits(start: number, bits: number): void {
+    const index = Math.floor(start / PAGE_BLOCKS);
+    const page = this.#pages[index];
+    if (page === "all" || bits === 0) return;
+    if (page?.level === 0 && start + 32 <= this.blockCount) {
+      const added = setWord(page.bits, start - index * PAGE_BLOCKS, bits);
+      if (added > 0) this.#recount(index, page, page.granules + added);
+      return;
+    }
+    for (let rest = bits; rest !== 0; rest &= rest - 1) this.add(start + lowestBit(rest), 1);
   }
 
   addAll(): void {

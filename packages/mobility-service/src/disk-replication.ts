@@ -191,6 +191,11 @@ export class DiskReplication {
     this.state.live.add(first, end - first);
   }
 
+  /** The same for blocks, see ChangeSink. */
+  changedBlocks(firstBlock: number, bits: number): void {
+    this.state.live.addBits(firstBlock, bits);
+  }
+
   /**
    * Changes may be unknown: the disk is compared before anything more of it is sent. Synchronous, and safe at any time: who
    * copies meanwhile finishes its round, and no tag is put.

@@ -150,7 +150,11 @@ for (const [name, prepare, kind] of [
 test("lost events make all disks distrusted, before whoever drains goes on", () => {
   const drains = [{ changes: 0, lost: true }];
   const reasons: string[] = [];
-  const disk = { changed: () => undefined, distrust: (reason: string) => reasons.push(reason) };
+  const disk = {
+    changed: () => undefined,
+    changedBlocks: () => undefined,
+    distrust: (reason: string) => reasons.push(reason),
+  };
   const intake = new ChangeIntake({
     drain: () => drains.shift() ?? { changes: 0, lost: false },
     mismatched: () => undefined,

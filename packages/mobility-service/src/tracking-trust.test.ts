@@ -31,6 +31,7 @@ class Bench {
     this.trust.add(0, () => (this.counted.length > 1 ? this.counted.shift() : this.counted[0]));
     const disk = {
       changed: () => undefined,
+      changedBlocks: () => undefined,
       distrust: (reason: string) => void this.reasons.push(reason),
     };
     this.intake = new ChangeIntake(tracker, { trust: this.trust });

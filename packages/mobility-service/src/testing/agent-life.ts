@@ -103,6 +103,9 @@ export class AgentLife {
             changed: (...args) => {
               if (!this.isEnded) sink.changed(...args);
             },
+            changedBlocks: (...args) => {
+              if (!this.isEnded) sink.changedBlocks(...args);
+            },
           }),
         ),
       prepare: () => this.#wait(async () => this.#prepared(await machine.prepare())),

@@ -1,3 +1,4 @@
+import { bitsWithin } from "@osr/base/bits";
 import { BLOCK_BYTES } from "@osr/base/block-range";
 import { OsrError } from "@osr/base/errors";
 import { type Uuid } from "@osr/base/uuid";
@@ -21,6 +22,7 @@ import type { SeededRandom } from "./seeded-random.ts";
 import type { VirtualTime } from "./virtual-time.ts";
 
 const SECTOR_BYTES = 512;
+const BLOCK_SECTORS = BLOCK_BYTES / SECTOR_BYTES;
 
 /** How hard the machine makes it; chances are per opportunity to write. */
 export type MachineFaults = {
@@ -204,7 +206,7 @@ export class SimulatedMachine implements ChangeTracker, KernelCounters, Freezer,
       this.#traced[index] = (this.#traced[index] ?? 0) + count;
       if (this.#isSwap(index, sector, count)) continue;
       changes += 1;
-      sink.changed(index, sector, count);
+      tell(sink, index, sector, count);
     }
     this.opportunity();
     return { changes, lost: false };
@@ -407,4 +409,13 @@ export class SimulatedMachine implements ChangeTracker, KernelCounters, Freezer,
     const reader = { sizeBytes, read, readSync, [Symbol.asyncDispose]: () => Promise.resolve() };
     return { disk, content, reader, eventDevices: [index] };
   }
+}
+
+/** In blocks, as the kernel's programs tell it, where that takes one call; in sectors, as events do, where it does not. */
+function tell(sink: ChangeSink, index: number, sector: number, count: number): void {
+  const first = Math.floor(sector / BLOCK_SECTORS);
+  const end = Math.ceil((sector + count) / BLOCK_SECTORS);
+  const word = first - (first % 32);
+  if (end > word + 32) sink.changed(index, sector, count);
+  else sink.changedBlocks(index, word, bitsWithin(first - word, end - word));
 }
