@@ -55,15 +55,15 @@ export class BpfFolder implements Disposable {
     for (const name of fs.readdirSync(this.#path)) this.remove(name);
   }
 
-  /** Gives it up; what is in it stays. */
+  /** Gives it up; what is in it stays, and it with that. */
   [Symbol.dispose](): void {
+    if (fs.readdirSync(this.#path).length === 0) fs.rmdirSync(this.#path);
     fs.closeSync(this.#fd);
   }
 
   /** Gives it up with all that is in it. */
   removeAll(): void {
     this.empty();
-    fs.rmdirSync(this.#path);
     this[Symbol.dispose]();
   }
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
-import type { TestContext } from "node:test";
+import { type TestContext, test } from "node:test";
 
 import { GIB, MIB } from "@osr/base/units";
 
@@ -201,6 +201,12 @@ countedTest("one that lives has its name, one that is dead leaves it", skip, (t)
   next.add(tracked(disk));
   next.start();
   next[Symbol.dispose]();
+  assert.equal(fs.existsSync(`${mountedBpffs()}/${name}`), false);
+});
+
+test("one that never ran leaves no folder", { skip: skip ?? false }, () => {
+  const name = trackerName();
+  BpfTracker.open(name).abandon();
   assert.equal(fs.existsSync(`${mountedBpffs()}/${name}`), false);
 });
 
