@@ -37,6 +37,8 @@ type KernelType = {
  */
 export class KernelTypes {
   readonly #bytes: Buffer;
+  /** Of the same bytes. Buffer's own readUInt32LE makes garbage until it is compiled: 15 MB for what is asked at a start. */
+  readonly #view: DataView;
   readonly #typesAt: number;
   readonly #typesEnd: number;
   readonly #namesAt: number;
@@ -44,6 +46,7 @@ export class KernelTypes {
   /** Throws KERNEL_TYPES_UNKNOWN. */
   constructor(bytes: Buffer) {
     this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     if (bytes.length < 24 || bytes.readUInt16LE(0) !== MAGIC) throw unknown("no type format");
     const headBytes = bytes.readUInt32LE(4);
     this.#typesAt = headBytes + bytes.readUInt32LE(8);
@@ -89,11 +92,10 @@ export class KernelTypes {
 
   /** Every type of that kind and name, in their order. */
   #visit(kind: number, name: string, visitor: (type: KernelType) => void): void {
-    const bytes = this.#bytes;
     const nameOffset = this.#nameOffset(name);
     let id = 1;
     for (let at = this.#typesAt; at + TYPE_BYTES <= this.#typesEnd; id++) {
-      const info = bytes.readUInt32LE(at + 4);
+      const info = this.#wordAt(at + 4);
       const kindHere = (info >>> 24) & 0x1f;
       const memberCount = info & 0xffff;
       const after = BYTES_AFTER[kindHere];
@@ -101,19 +103,23 @@ export class KernelTypes {
       const membersAt = at + TYPE_BYTES;
       const next = membersAt + after.head + after.member * memberCount;
       if (next > this.#typesEnd) throw unknown("a type is cut short");
-      if (kindHere === kind && bytes.readUInt32LE(at) === nameOffset)
+      if (kindHere === kind && this.#wordAt(at) === nameOffset)
         visitor({ id, memberCount, membersAt });
       at = next;
     }
+  }
+
+  #wordAt(at: number): number {
+    return this.#view.getUint32(at, true);
   }
 
   /** Undefined where it has no such member, or one that begins within a byte. */
   #offsetOf({ memberCount, membersAt }: KernelType, member: string): number | undefined {
     const nameOffset = this.#nameOffset(member);
     for (let at = membersAt; at < membersAt + memberCount * MEMBER_BYTES; at += MEMBER_BYTES) {
-      if (this.#bytes.readUInt32LE(at) !== nameOffset) continue;
+      if (this.#wordAt(at) !== nameOffset) continue;
       // The highest byte is the size of a bit field.
-      const bits = this.#bytes.readUInt32LE(at + 8) & 0xffffff;
+      const bits = this.#wordAt(at + 8) & 0xffffff;
       return bits % 8 === 0 ? bits / 8 : undefined;
     }
     return undefined;

@@ -6,12 +6,15 @@ import { assert } from "@osr/base/assert";
  * the agent does (measured: the same processor time for a first copy), and TurboFan's own code takes 5 MiB. That other one,
  * Maglev, waits until a function was called ten times as often as by itself: what it works with takes 6 MiB less at the peak, for
  * no more processor time. Without Maglev it would be 10 MiB, but a first copy would take a quarter more of it.
+ * Optimising for size, V8 collects the old generation after 2 MiB of garbage and not after 5: 99 MiB at the peak became 91 with
+ * points every two seconds, and a first copy takes as long.
  */
 export const NODE_FLAGS: readonly string[] = [
   "--experimental-ffi",
   "--disable-warning=ExperimentalWarning",
   "--max-semi-space-size=1",
   "--no-opt",
+  "--optimize-for-size",
   "--invocation-count-for-maglev=4000",
 ];
 
