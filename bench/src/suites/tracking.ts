@@ -26,7 +26,7 @@ const SETTLE_MS = 150;
 /** Short windows in many pairs: what else a machine does lasts longer than a pair. Each has its part of the drains, see BpfTracker. */
 const WINDOW_MS = 500;
 const PAIRS_MIN = 30;
-/** Pairs are made until the interval is no wider, whatever it says: with 3, the middle of three runs of the same program was 0.5, 0.6 and 3.8. */
+/** Pairs are made until the interval is no wider, whatever it says: with 3, the middles of three runs were 0.5, 0.6 and 3.8. */
 const INTERVAL_PERCENT = 2;
 const SAID_PAIRS = 20;
 const SEED = "tracking-1";

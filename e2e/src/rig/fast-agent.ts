@@ -1,16 +1,19 @@
 import { readFile } from "node:fs/promises";
 
 import { must } from "@osr/base/assert";
-import { MINUTE_MS } from "@osr/base/units";
+import { MINUTE_MS, SECOND_MS } from "@osr/base/units";
 
 import { agentCommand } from "./agent-command.ts";
-import { installEnrolment } from "./guest-agent.ts";
+import { installEnrolment, untilAgent } from "./guest-agent.ts";
 import type { Machine } from "./machine.ts";
 import { HOOK_DEVICE } from "./serial-ports.ts";
 import type { Site } from "./site.ts";
 
 const POINT_INTERVAL_SECONDS = 15;
 const CONFIGURATION = "/etc/osr/mobility-service.json";
+
+const STATUS_FILE = "/run/osr/status.json";
+const STATUS_MS_MAX = 30 * SECOND_MS;
 
 export type FastAgentOptions = {
   /** Of the process servers on the host, in order; the site's where absent. */
@@ -79,4 +82,28 @@ export async function stopFastAgent(machine: Machine): Promise<void> {
     "pid=$(cat /run/agent.pid); kill -TERM $pid; n=0; while kill -0 $pid 2>/dev/null; do n=$((n + 1)); [ $n -gt 100 ] && exit 1; sleep 0.2; done",
     MINUTE_MS,
   );
+}
+
+type FastAgentStatus = { readonly unixMs: number };
+
+/** What the agent said last of itself; it may have done more since. */
+export async function fastAgentStatus<T extends FastAgentStatus>({ shell }: Machine): Promise<T> {
+  return JSON.parse(await shell.must(`cat ${STATUS_FILE}`)) as T;
+}
+
+/** What the agent says of itself when it knows all that it has done until now: it writes about one a second. */
+export async function newFastAgentStatus<T extends FastAgentStatus>(
+  machine: Machine,
+  signal: AbortSignal,
+): Promise<T> {
+  const { unixMs } = await fastAgentStatus<T>(machine);
+  const status = await untilAgent(machine.shell, {
+    statusFile: STATUS_FILE,
+    logCommand: "tail -n 30 /run/agent.log",
+    what: "a new status",
+    timeoutMs: STATUS_MS_MAX,
+    done: (status) => Number(status["unixMs"]) > unixMs,
+    signal,
+  });
+  return status as unknown as T;
 }

@@ -7,7 +7,9 @@ import { GIB, KIB, MIB, MINUTE_MS, SECOND_MS, formatBytes } from "@osr/base/unit
 
 import { agentDisk } from "../rig/agent-program.ts";
 import {
+  fastAgentStatus,
   installFastAgent,
+  newFastAgentStatus,
   restartFastAgent,
   startFastAgent,
   stopFastAgent,
@@ -142,7 +144,7 @@ async function survives(
   happen: (rig: Rig, check: ScenarioContext["check"]) => Promise<Shown>,
 ): Promise<void> {
   const { context, machine, references } = rig;
-  const before = await agentStatus(machine);
+  const before = await fastAgentStatus<AgentStatus>(machine);
   const check: ScenarioContext["check"] = (what, holds, detail) =>
     context.check(`${name}: ${what}`, holds, detail);
   const shown = await context.narrator.step(name, () => happen(rig, check));
@@ -155,7 +157,7 @@ async function survives(
     seconds * SECOND_MS <= CAUGHT_UP_MS_MAX,
     `point ${point.point} after ${seconds} s, at most ${CAUGHT_UP_MS_MAX / SECOND_MS} s; ${shown.detail}`,
   );
-  const after = await newStatus(rig);
+  const after = await newFastAgentStatus<AgentStatus>(machine, context.signal);
   const missed = after.pointsMissed - before.pointsMissed;
   if (shown.misses)
     check(
@@ -177,7 +179,7 @@ async function linkCut(
 ): Promise<Shown> {
   await agentLink.cut();
   await wait(CUT_MS);
-  const { health } = await agentStatus(machine);
+  const { health } = await fastAgentStatus<AgentStatus>(machine);
   check(
     "the agent says what is wrong",
     health.some(({ code }) => code === "PROCESS_SERVER_UNREACHABLE"),
@@ -251,7 +253,7 @@ async function storeFull(rig: Rig, check: ScenarioContext["check"]): Promise<Sho
 /** The first process server holds what is nowhere else, and is lost with it. */
 async function processServerReplaced(rig: Rig, check: ScenarioContext["check"]): Promise<Shown> {
   const { machine, first, second, storeLink, context } = rig;
-  const before = await agentStatus(machine);
+  const before = await fastAgentStatus<AgentStatus>(machine);
   await storeLink.cut();
   await fill(machine, 24);
   const end = performance.now() + WAIT_MS_MAX;
@@ -369,16 +371,6 @@ async function untilStatus(
 async function timeout(machine: Machine, message: string): Promise<OsrError> {
   const log = await machine.shell.run("cat /run/osr/status.json; tail -n 30 /run/agent.log");
   return new OsrError(RIG_ERRORS.RIG_TIMEOUT, `${message}\n${log.output}`);
-}
-
-async function agentStatus(machine: Machine): Promise<AgentStatus> {
-  return JSON.parse(await machine.shell.must("cat /run/osr/status.json")) as AgentStatus;
-}
-
-/** One that knows all that the agent has done until now: it writes about one a second. */
-async function newStatus(rig: Rig): Promise<AgentStatus> {
-  const { unixMs } = await agentStatus(rig.machine);
-  return await untilStatus(rig, "writing its status", (status) => status.unixMs > unixMs);
 }
 
 /** Most memory that the agent ever had. */

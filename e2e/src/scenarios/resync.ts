@@ -8,6 +8,7 @@ import { GIB, MINUTE_MS, SECOND_MS, formatBytes } from "@osr/base/units";
 import { agentDisk } from "../rig/agent-program.ts";
 import {
   installFastAgent,
+  newFastAgentStatus,
   restartFastAgent,
   startFastAgent,
   stopFastAgent,
@@ -27,7 +28,6 @@ const RECORD_BYTES_MAX = 128;
 /** What a reboot of the machine writes by itself when it mounts the disk, and what batches and tags take. */
 const SLACK_BYTES = 256 * 1024;
 const POINT_TIMEOUT_MS = 6 * MINUTE_MS;
-const STATUS_TIMEOUT_MS = 30 * SECOND_MS;
 const READY_TIMEOUT_MS = 2 * MINUTE_MS;
 const NAME = "resync";
 
@@ -95,12 +95,13 @@ async function resynced(
   reason: string,
   cutsBefore: number,
 ): Promise<void> {
-  const { context, site, references, kernelName } = state;
+  const { context, site, machine, references, kernelName } = state;
   const { narrator, folder, signal, check } = context;
   const point = await narrator.step(`resync of changes ${when}, and a point`, () =>
     pointAfter(state, cutsBefore),
   );
-  const { sentBytes = NaN, lastResync } = (await newStatus(state)).disks[0] ?? {};
+  const status = await newFastAgentStatus<AgentStatus>(machine, signal);
+  const { sentBytes = NaN, lastResync } = status.disks[0] ?? {};
   const sentMax = BLOCKS * (BLOCK_BYTES + RECORD_BYTES_MAX) + SLACK_BYTES;
   check(
     `changes ${when}: the reason is told`,
@@ -128,20 +129,6 @@ async function resynced(
     comparisons.length === 1 && differing.length === 0,
     `${comparisons.length} disk compared, ${differing.length} differ`,
   );
-}
-
-/** One that knows all that the agent has done until now: it writes about one a second. */
-async function newStatus({ context, machine }: Protected): Promise<AgentStatus> {
-  const read = async (): Promise<AgentStatus> =>
-    JSON.parse(await machine.shell.must("cat /run/osr/status.json")) as AgentStatus;
-  const { unixMs } = await read();
-  const end = performance.now() + STATUS_TIMEOUT_MS;
-  while (performance.now() < end) {
-    const status = await read();
-    if (status.unixMs > unixMs) return status;
-    await wait(SECOND_MS / 4, undefined, { signal: context.signal });
-  }
-  throw new OsrError(RIG_ERRORS.RIG_TIMEOUT, "the agent does not write its status");
 }
 
 /** The newest point whose cut is none of the first `cutsBefore`. */

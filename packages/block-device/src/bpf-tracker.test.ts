@@ -7,9 +7,8 @@ import { GIB, MIB } from "@osr/base/units";
 import { mountedBpffs } from "./bpf-folder.ts";
 import { BpfTracker } from "./bpf-tracker.ts";
 import { QUICK_DEVICES, quickPlaceOf } from "./change-program.ts";
-import { ChangeList, SectorSink, settled } from "./change-tracker.contract.ts";
+import { BLOCK_SECTORS, ChangeList, SectorSink, settled } from "./change-tracker.contract.ts";
 import {
-  BLOCK_SECTORS,
   DISK_BYTES,
   keptOf,
   loopTrackerContract,

@@ -13,7 +13,7 @@ import type {
   TrackedDisk,
 } from "./change-tracker.ts";
 import { DirtyBitmap, type GranuleSink } from "./dirty-bitmap.ts";
-import { bytesOf, dirtyBitmapLayout } from "./dirty-bitmap-layout.ts";
+import { BLOCK_SHIFT, bytesOf, dirtyBitmapLayout } from "./dirty-bitmap-layout.ts";
 import type { SharedMapping } from "./foreign-functions.ts";
 import {
   type KernelDisk,
@@ -46,9 +46,6 @@ type RunningDisk = {
   ignored: readonly GranuleRange[];
   unplaced: number;
 };
-
-/** Granules of 4 KiB are blocks: 2^3 sectors. */
-const BLOCK_SHIFT = 3;
 
 /** Granules, from the first to the one before the end. */
 type GranuleRange = { readonly start: number; readonly end: number };

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 
 import { bitsWithin, lowestBit } from "@osr/base/bits";
+import { BLOCK_BYTES } from "@osr/base/block-range";
 
 import type { ChangeSink, ChangeTracker, DrainResult, SectorCounts } from "./change-tracker.ts";
 
@@ -12,7 +13,7 @@ export type TrackedWorld = {
   readonly write: (diskIndex: number, sector: number, sectorCount: number) => void;
 };
 
-const BLOCK_SECTORS = 8;
+export const BLOCK_SECTORS = BLOCK_BYTES / 512;
 
 /** Hears of each run of bits, from the lowest on: its first and the one behind its last. */
 export function eachRun(bits: number, hear: (start: number, end: number) => void): void {

@@ -1,8 +1,8 @@
 /** Granules of one word of the bitmap, and words of one group. */
 export const WORD_BITS = 64;
 const WORD_BYTES = 8;
-/** 4 KiB. */
-const GRANULE_SHIFT_MIN = 3;
+/** Of granules of 4 KiB, which are blocks; there are no finer ones. */
+export const BLOCK_SHIFT = 3;
 
 /** What a group has in bytes, in this order: see DirtyBitmapLayout. */
 export const GROUP_MARKED = 0;
@@ -26,7 +26,7 @@ export type DirtyBitmapLayout = {
 
 /** The finest layout that takes at most `bytesMax`, if granules of 4 KiB or some power of two more do. */
 export function dirtyBitmapLayout(sectorCount: number, bytesMax: number): DirtyBitmapLayout {
-  for (let granuleShift = GRANULE_SHIFT_MIN; ; granuleShift++) {
+  for (let granuleShift = BLOCK_SHIFT; ; granuleShift++) {
     const layout = layoutWith(sectorCount, granuleShift);
     if (bytesOf(layout) <= bytesMax || layout.groups === 1) return layout;
   }

@@ -10,6 +10,7 @@ import { MIB } from "@osr/base/units";
 import { alignedBuffer } from "./aligned-buffer.ts";
 import { BLOCK_DEVICE_ERRORS } from "./block-device-errors.ts";
 import {
+  BLOCK_SECTORS,
   ChangeList,
   SectorSink,
   changeTrackerContract,
@@ -23,7 +24,6 @@ import { type LoopDisk, LoopDisks, loopSkipReason, runTool } from "./testing/loo
 import { eventDeviceOf } from "./tracefs-tracker.ts";
 
 export const DISK_BYTES = 16 * MIB;
-export const BLOCK_SECTORS = BLOCK_BYTES / 512;
 
 let serial = 0;
 /** Two runs of these tests may share a machine. */

@@ -4,9 +4,8 @@ import type { TestContext } from "node:test";
 
 import { MIB } from "@osr/base/units";
 
-import { ChangeList, settled } from "./change-tracker.contract.ts";
+import { BLOCK_SECTORS, ChangeList, settled } from "./change-tracker.contract.ts";
 import {
-  BLOCK_SECTORS,
   DISK_BYTES,
   keptOf,
   loopTrackerContract,

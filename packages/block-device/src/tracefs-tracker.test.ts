@@ -4,9 +4,8 @@ import { type TestContext, test } from "node:test";
 
 import { KIB, MIB } from "@osr/base/units";
 
-import { ChangeList } from "./change-tracker.contract.ts";
+import { BLOCK_SECTORS, ChangeList } from "./change-tracker.contract.ts";
 import {
-  BLOCK_SECTORS,
   DISK_BYTES,
   keptOf,
   loopTrackerContract,
