@@ -84,15 +84,13 @@ export async function stopFastAgent(machine: Machine): Promise<void> {
   );
 }
 
-type FastAgentStatus = { readonly unixMs: number };
-
 /** What the agent said last of itself; it may have done more since. */
-export async function fastAgentStatus<T extends FastAgentStatus>({ shell }: Machine): Promise<T> {
+export async function fastAgentStatus<T>({ shell }: Machine): Promise<T> {
   return JSON.parse(await shell.must(`cat ${STATUS_FILE}`)) as T;
 }
 
 /** What the agent says of itself when it knows all that it has done until now: it writes about one a second. */
-export async function newFastAgentStatus<T extends FastAgentStatus>(
+export async function newFastAgentStatus<T extends { readonly unixMs: number }>(
   machine: Machine,
   signal: AbortSignal,
 ): Promise<T> {

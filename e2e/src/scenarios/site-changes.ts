@@ -11,7 +11,7 @@ import { MIB, MINUTE_MS, SECOND_MS } from "@osr/base/units";
 import { agentCommand } from "../rig/agent-command.ts";
 import { agentDisk } from "../rig/agent-program.ts";
 import { AssignedProcessServer } from "../rig/assigned-process-server.ts";
-import { restartFastAgent } from "../rig/fast-agent.ts";
+import { fastAgentStatus, restartFastAgent } from "../rig/fast-agent.ts";
 import { kernelNamesOf, startFastMachine } from "../rig/fast-rig.ts";
 import type { Machine } from "../rig/machine.ts";
 import { ReferenceSnapshots } from "../rig/reference-snapshots.ts";
@@ -256,7 +256,7 @@ async function processServers(
 }
 
 async function agentStatus({ machine }: World): Promise<AgentStatus> {
-  return JSON.parse(await machine.shell.must("cat /run/osr/status.json")) as AgentStatus;
+  return await fastAgentStatus<AgentStatus>(machine);
 }
 
 async function until<T>(

@@ -7,7 +7,7 @@ import { listAll } from "@osr/repository/object-store";
 
 import { agentDisk } from "../../rig/agent-program.ts";
 import { bootSector } from "../../rig/boot-sector.ts";
-import { enrolFastAgent } from "../../rig/fast-agent.ts";
+import { enrolFastAgent, fastAgentStatus } from "../../rig/fast-agent.ts";
 import { startFastMachine } from "../../rig/fast-rig.ts";
 import type { Machine } from "../../rig/machine.ts";
 import { ReferenceSnapshots } from "../../rig/reference-snapshots.ts";
@@ -113,7 +113,7 @@ export class RealMachine {
   }
 
   async status(): Promise<AgentStatus> {
-    return JSON.parse(await this.machine.shell.must("cat /run/osr/status.json")) as AgentStatus;
+    return await fastAgentStatus<AgentStatus>(this.machine);
   }
 
   /** That replication goes on after what has happened, nothing was compared for it, and no point that there ever was is gone. */
